@@ -1,0 +1,241 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package v1alpha1 holds the governed objects: what people write, review and own.
+// They are plain structs that validate themselves and compile into package policy;
+// how they are read (YAML files, Kubernetes) is not known here. See the reference in
+// docs/reference/policy.md, which is generated from these types.
+package v1alpha1
+
+// APIVersion and Kinds of every document.
+const (
+	APIVersion       = "egret.dev/v1alpha1"
+	KindWorkload     = "Workload"
+	KindDestination  = "Destination"
+	KindCredential   = "Credential"
+	KindAccessPolicy = "AccessPolicy"
+)
+
+// Fault is one thing that is wrong with an object. Config adds the file and the line.
+type Fault struct {
+	Path  string // where in the object: spec.allow[0].paths[1]
+	Value string // what is there, empty when it is missing
+	Rule  string // what must hold: "must be one of GET, POST, …"
+	Hint  string // what to do next, a sentence or a command; may be empty
+}
+
+// Meta names an object. Names are unique per kind.
+type Meta struct {
+	Name string `json:"name"` // lower-case letters, digits and dashes, at most 63
+}
+
+// Workload is a non-human caller with a SPIFFE ID and a named owner.
+type Workload struct {
+	APIVersion string       `json:"apiVersion"`
+	Kind       string       `json:"kind"`
+	Metadata   Meta         `json:"metadata"`
+	Spec       WorkloadSpec `json:"spec"`
+}
+
+// WorkloadSpec describes a caller.
+type WorkloadSpec struct {
+	// SpiffeID is exact, or has whole path segments replaced by *.
+	SpiffeID string `json:"spiffeID"`
+	// Owner is a person or team that answers for the workload: a mail address or a group name. Required.
+	Owner string `json:"owner"`
+	// Purpose says in a sentence what it is for. Required.
+	Purpose string `json:"purpose"`
+	// Environment separates production from the rest; credential and policy must be of the same one. Required.
+	Environment string `json:"environment"`
+	// Evidence lists the kinds that are strong enough for this workload. Default: sidecar, process, pod, x509-svid; not the bearer kinds jwt-svid and token.
+	Evidence []string `json:"evidence,omitempty"`
+	// Schedule makes it a scheduled workload: requests outside its windows are denied.
+	Schedule *Schedule `json:"schedule,omitempty"`
+}
+
+// Schedule is when a scheduled workload runs.
+type Schedule struct {
+	// Cron has five fields: minute, hour, day of month, month, day of week.
+	Cron string `json:"cron"`
+	// Timezone is an IANA name. Default: UTC.
+	Timezone string `json:"timezone,omitempty"`
+	// Window is how long after each start requests are accepted, at most 24h.
+	Window string `json:"window"`
+}
+
+// Destination is an allow-listed SaaS: names, ports, how TLS is handled.
+type Destination struct {
+	APIVersion string          `json:"apiVersion"`
+	Kind       string          `json:"kind"`
+	Metadata   Meta            `json:"metadata"`
+	Spec       DestinationSpec `json:"spec"`
+}
+
+// DestinationSpec describes a SaaS.
+type DestinationSpec struct {
+	// Hosts are exact names, or "*.example.com" for exactly one label. No host may stand in two destinations.
+	Hosts []string `json:"hosts"`
+	// Ports default to 443.
+	Ports []int `json:"ports,omitempty"`
+	// Intercept is always (default) or never: tunnelled unread, for pinned clients; no credential and no path rules then.
+	Intercept string `json:"intercept,omitempty"`
+	// TLS names the roots of a private CA. Verification itself has no off switch.
+	TLS *DestinationTLS `json:"tls,omitempty"`
+	// Dial is "host:port" to connect to instead of resolving the host; the certificate is still checked for the host.
+	Dial string `json:"dial,omitempty"`
+	// AllowPrivate lists private ranges (CIDR) that the hosts may resolve to. Default: none.
+	AllowPrivate []string `json:"allowPrivate,omitempty"`
+	// Refused says how this SaaS refuses a credential when it is not a 401.
+	Refused *Refused `json:"refused,omitempty"`
+}
+
+// DestinationTLS holds the upstream trust of a destination.
+type DestinationTLS struct {
+	// Roots is a PEM file with the only roots that are trusted for this destination, relative to the policy file.
+	Roots string `json:"roots"`
+}
+
+// Refused recognises a refused credential in at most the first 512 bytes of a JSON answer.
+type Refused struct {
+	// JSON maps top-level members to the values (or lists of values) that together mean "refused".
+	JSON map[string][]string `json:"json"`
+}
+
+// Credential says how to get a token, how to put it in, and the only places it may ever go.
+type Credential struct {
+	APIVersion string         `json:"apiVersion"`
+	Kind       string         `json:"kind"`
+	Metadata   Meta           `json:"metadata"`
+	Spec       CredentialSpec `json:"spec"`
+}
+
+// CredentialSpec describes a credential.
+type CredentialSpec struct {
+	Owner       string `json:"owner"`
+	Environment string `json:"environment"`
+	// Destinations are the only ones it may ever be sent to.
+	Destinations []string `json:"destinations"`
+	// UsableBy lists workloads by name, or SPIFFE ID patterns.
+	UsableBy []string `json:"usableBy"`
+	// Provider is how it is got: exactly one member is set.
+	Provider Provider `json:"provider"`
+	// Inject is how it is put in: one or more entries.
+	Inject []Inject `json:"inject"`
+	// As: egret gets it with egret's own identity instead of the caller's.
+	As string `json:"as,omitempty"`
+	// TTL is used when the issuer tells no lifetime. Default 1h for oauth2; static values are re-read when their file changes.
+	TTL string `json:"ttl,omitempty"`
+}
+
+// Provider is a union: exactly one member is set.
+type Provider struct {
+	Static *StaticProvider `json:"static,omitempty"`
+	OAuth2 *OAuth2Provider `json:"oauth2,omitempty"`
+}
+
+// StaticProvider serves a long-lived key that egret holds, followed when it changes.
+type StaticProvider struct {
+	// Value is where the key is.
+	Value SecretSource `json:"value"`
+	// Username goes with it in Basic injections ({username}).
+	Username string `json:"username,omitempty"`
+}
+
+// SecretSource is where a secret is: exactly one member is set. Never the secret itself.
+type SecretSource struct {
+	// File is a path, relative to the policy file; trailing newlines are cut. Followed when it changes.
+	File string `json:"file,omitempty"`
+	// SystemdCredential is a name in $CREDENTIALS_DIRECTORY of egret's unit (LoadCredential=).
+	SystemdCredential string `json:"systemdCredential,omitempty"`
+	// Env is a variable of egret's own environment; must be allowed by the node (secrets.allowEnv).
+	Env string `json:"env,omitempty"`
+}
+
+// OAuth2Provider asks a token endpoint (RFC 6749, 4.4).
+type OAuth2Provider struct {
+	// Grant is client_credentials.
+	Grant string `json:"grant"`
+	// TokenURL is https; nothing of the application's request may influence it.
+	TokenURL string `json:"tokenURL"`
+	ClientID string `json:"clientID"`
+	// ClientSecret is needed by client_secret_basic and client_secret_post.
+	ClientSecret *SecretSource `json:"clientSecret,omitempty"`
+	// ClientAuth is client_secret_basic (default), client_secret_post, or jwt-spiffe: the workload's JWT-SVID as client assertion (draft-ietf-oauth-spiffe-client-auth).
+	ClientAuth string `json:"clientAuth,omitempty"`
+	// AssertionAudience is the audience of that JWT-SVID: the issuer identifier of the authorization server. Default: the token URL.
+	AssertionAudience string   `json:"assertionAudience,omitempty"`
+	Scopes            []string `json:"scopes,omitempty"`
+	Audience          string   `json:"audience,omitempty"`
+	Resource          string   `json:"resource,omitempty"`
+	// Roots is a PEM file with the only roots trusted for the token endpoint.
+	Roots string `json:"roots,omitempty"`
+	// Dial is "host:port" to connect to instead of resolving the token URL's host.
+	Dial string `json:"dial,omitempty"`
+	// AllowPrivate lists private ranges that the token endpoint may resolve to.
+	AllowPrivate []string `json:"allowPrivate,omitempty"`
+}
+
+// Inject is one place that the value goes: exactly one of Header, Query and Basic is set.
+type Inject struct {
+	// Header is set to Value, a template with {token} (or another value of the provider).
+	Header string `json:"header,omitempty"`
+	Value  string `json:"value,omitempty"`
+	// Basic sets Authorization: Basic with this user name and the token as password.
+	Basic string `json:"basic,omitempty"`
+	// Query sets this query parameter to Value; the last resort, since URLs are logged.
+	Query string `json:"query,omitempty"`
+	// Remove lists further request headers to delete.
+	Remove []string `json:"remove,omitempty"`
+	// Destinations limits the entry to some of the credential's destinations. Default: all.
+	Destinations []string `json:"destinations,omitempty"`
+}
+
+// AccessPolicy is the governed object: this workload may do these operations at this
+// destination with this credential, owned by X until Y.
+type AccessPolicy struct {
+	APIVersion string           `json:"apiVersion"`
+	Kind       string           `json:"kind"`
+	Metadata   Meta             `json:"metadata"`
+	Spec       AccessPolicySpec `json:"spec"`
+}
+
+// AccessPolicySpec describes a grant.
+type AccessPolicySpec struct {
+	Owner       string `json:"owner"`
+	Workload    string `json:"workload"`
+	Destination string `json:"destination"`
+	// Credential is the name of one, or "none": forwarded without any. Must be absent for intercept: never.
+	Credential string `json:"credential,omitempty"`
+	// Allow lists the operations. Required, except for intercept: never, where it must be absent.
+	Allow []Allow `json:"allow,omitempty"`
+	// Expires is a date; the grant ends with that day, UTC. Required.
+	Expires string `json:"expires"`
+	// ReviewBy is a date at or before Expires.
+	ReviewBy string `json:"reviewBy,omitempty"`
+	// Mode is enforce (default) or observe: forward with the caller's own headers and record the verdict that enforce would give.
+	Mode string `json:"mode,omitempty"`
+	// Upgrade lists protocols that an Upgrade may ask for. Default: [websocket]; [] for none.
+	Upgrade *[]string `json:"upgrade,omitempty"`
+	// AllowHeaders lists request headers that pass although egret removes them by default (never credential headers).
+	AllowHeaders []string `json:"allowHeaders,omitempty"`
+	// Responses relaxes what is removed from responses.
+	Responses *Responses `json:"responses,omitempty"`
+	// MaxStream ends upgraded connections and streams after this long. Default and maximum: the node's limit.
+	MaxStream string `json:"maxStream,omitempty"`
+}
+
+// Allow is a set of operations: every method with every path.
+type Allow struct {
+	// Methods are upper case. Required.
+	Methods []string `json:"methods"`
+	// Paths are literal, * stands for one segment, a trailing /** for the rest.
+	Paths []string `json:"paths"`
+	// Encoded matches on raw segments, for APIs with %2F inside a segment (GitLab projects, object keys).
+	Encoded bool `json:"encoded,omitempty"`
+}
+
+// Responses says what passes of a response on a credentialed route.
+type Responses struct {
+	SetCookie       bool `json:"setCookie,omitempty"`
+	WWWAuthenticate bool `json:"wwwAuthenticate,omitempty"`
+}

@@ -1,0 +1,91 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package audit writes down what egret did: one record per request, exactly once,
+// in the place that was reserved for it before a credential was applied (MUST A1).
+// It decides nothing and never blocks the request path on a disk.
+package audit
+
+import (
+	"errors"
+	"time"
+)
+
+// Schema names the version of Record's JSON form.
+const Schema = "egret.dev/record/v1"
+
+// Log takes records. Safe for concurrent use.
+type Log interface {
+	// Begin reserves a place. ErrFull means that nothing may be sent, unless the node
+	// chose to drop (then Begin never fails and the loss is counted).
+	Begin() (Slot, error)
+}
+
+// Slot is one reserved place. Write must be called exactly once; it does not block
+// and does not keep r. A second call panics in tests and is counted and ignored
+// otherwise.
+type Slot interface {
+	Write(r Record)
+}
+
+// ErrFull: the queue has no free place.
+var ErrFull = errors.New("audit queue is full")
+
+// Kinds of record.
+const (
+	KindRequest     = "request"      // one request, inside TLS or refused at CONNECT
+	KindStreamStart = "stream_start" // a tunnel, WebSocket or long stream begins
+	KindStreamEnd   = "stream_end"
+	KindHandshake   = "handshake" // the client did not complete TLS with us
+	KindAdmin       = "admin"     // a call on the admin socket
+)
+
+// What the caller itself sent as a credential (field caller_credential).
+const (
+	CallerNone        = "none"
+	CallerPlaceholder = "placeholder"
+	CallerOwn         = "own"
+	CallerSameAsOurs  = "same_as_ours"
+)
+
+// Record is one line. It holds no query, no header value, no body and no token.
+// Durations are nanoseconds in Go and microseconds (integers) in JSON; zero values of
+// optional fields are left out.
+type Record struct {
+	Schema           string        `json:"schema"`
+	Kind             string        `json:"kind"`
+	Time             time.Time     `json:"time"` // start of the request, UTC, RFC 3339 with microseconds
+	ID               string        `json:"id"`
+	Node             string        `json:"node,omitempty"`
+	Listener         string        `json:"listener,omitempty"`
+	Workload         string        `json:"workload,omitempty"` // SPIFFE ID
+	Evidence         string        `json:"evidence,omitempty"`
+	Owner            string        `json:"owner,omitempty"`
+	Policy           string        `json:"policy,omitempty"`
+	PolicyDigest     string        `json:"policy_digest,omitempty"`
+	Credential       string        `json:"credential,omitempty"`
+	Fingerprint      string        `json:"fingerprint,omitempty"`
+	Environment      string        `json:"environment,omitempty"`
+	Method           string        `json:"method,omitempty"`
+	Host             string        `json:"host,omitempty"`
+	Port             uint16        `json:"port,omitempty"`
+	PathTemplate     string        `json:"path_template,omitempty"` // the rule's template, never the path itself
+	Operation        string        `json:"operation,omitempty"`
+	Status           int           `json:"status,omitempty"` // what the application got
+	Verdict          string        `json:"verdict"`
+	Observed         bool          `json:"observed,omitempty"` // mode: observe; verdict is what enforce would have given
+	Layer            string        `json:"layer,omitempty"`
+	Reason           string        `json:"reason,omitempty"` // code without the layer
+	Detail           string        `json:"detail,omitempty"` // for the operator; never told to the application
+	CallerCredential string        `json:"caller_credential,omitempty"`
+	BytesIn          int64         `json:"bytes_in"`  // from the application
+	BytesOut         int64         `json:"bytes_out"` // to the application
+	TIdentity        time.Duration `json:"t_identity"`
+	TPolicy          time.Duration `json:"t_policy"`
+	TCredential      time.Duration `json:"t_credential"`
+	TUpstream        time.Duration `json:"t_upstream"` // until the response header
+	TTotal           time.Duration `json:"t_total"`
+	Proto            string        `json:"proto,omitempty"` // h1, h2, tunnel
+	UpstreamIP       string        `json:"upstream_ip,omitempty"`
+	UpstreamID       string        `json:"upstream_request_id,omitempty"`
+}

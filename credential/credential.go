@@ -1,0 +1,136 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package credential gets short-lived credentials, keeps them fresh and puts them
+// into requests. A provider (one folder each) knows how one kind of issuer is asked;
+// the Cache around all of them knows when; an Injection knows where the value goes.
+// What may use which credential is not decided here: package policy has decided
+// before a Key exists.
+package credential
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/egret-proxy/egret/internal/secret"
+)
+
+// Key names one cached credential: exactly the fields of MUST C2. It is comparable
+// and used as a map key, never joined into a string with a separator.
+type Key struct {
+	ID         spiffeid.ID // the workload; the zero ID for a credential that is shared by declaration
+	Provider   string      // name of the Credential object
+	Generation string      // digest of its configuration
+	Audience   string
+	Scopes     string // sorted, space separated
+	Resource   string
+}
+
+// Subject is the caller's own identity, for providers that log in as the workload.
+// identity.Caller implements it.
+type Subject interface {
+	JWTSVID(ctx context.Context, audience string) (secret.Secret, time.Time, error)
+	X509SVID(ctx context.Context) (tls.Certificate, error)
+}
+
+// Credential is one live credential. Immutable and safe for concurrent use.
+type Credential interface {
+	// Apply puts the credential into an outgoing request, whose URL already names the
+	// destination. It must be the last header operation. It deletes every spelling of
+	// the headers that it sets before it sets them (MUST H2).
+	Apply(r *http.Request) error
+	// Expires is the end of its life; zero only where the issuer does not tell one.
+	Expires() time.Time
+	// Fingerprint names the value in records without revealing it.
+	Fingerprint() string
+	// ClientCertificate is presented in the upstream handshake; nil for most.
+	ClientCertificate() *tls.Certificate
+}
+
+// Source yields credentials. Safe for concurrent use. Errors are *Error.
+type Source interface {
+	Credential(ctx context.Context, k Key, s Subject) (Credential, error)
+	// Invalidate drops the value with this fingerprint, if it is still the current
+	// one, after the SaaS has refused it (MUST C7).
+	Invalidate(k Key, fingerprint string)
+}
+
+// Provider asks one issuer. Fetch is called by the Cache only: at most one call per
+// Key at a time, with a deadline on ctx, never in the caller's context. A panic in it
+// is recovered and becomes an error. Errors should be *Error; others count as
+// Unreachable.
+type Provider interface {
+	Fetch(ctx context.Context, k Key, s Subject) (Token, error)
+}
+
+// Notifier is implemented by providers whose value can change under them (a file).
+// After each receive the Cache drops their entries. The channel is closed by Close.
+type Notifier interface {
+	Changes() <-chan struct{}
+}
+
+// Token is what a provider returns.
+type Token struct {
+	// Values are what injection templates can name; "token" is the usual one.
+	Values map[string]secret.Secret
+	// Lifetime is how long the issuer says it lives, counted from the moment the
+	// request was sent. Zero or negative means that it was not told or is absurd:
+	// the Cache then uses the configured TTL (MUST C5).
+	Lifetime time.Duration
+	// Fingerprint is the SaaS's own identifier of the value, where it has one. Empty:
+	// the Cache uses secret.Fingerprint of Values["token"].
+	Fingerprint string
+	// Certificate is presented to the upstream, for certificate-bound tokens.
+	Certificate *tls.Certificate
+}
+
+// Kind of an Error: whose fault, and whether asking again helps.
+type Kind int
+
+// Kinds of error.
+const (
+	Unreachable  Kind = iota // network, time-out, 5xx, 429: may pass by itself
+	Refused                  // the issuer said no (invalid_client, access_denied): needs a person
+	Expired                  // only an expired value is at hand
+	NotMinted                // the answer held nothing usable
+	Unconfigured             // no such provider or generation
+	Backoff                  // not asked: a recent failure is still being backed off
+)
+
+// Error is why there is no credential. Err is for logs; the application is told only
+// the Kind. It never holds a secret or an issuer's response body.
+type Error struct {
+	Kind       Kind
+	RetryAfter time.Duration // what the issuer asked for; zero if nothing
+	Err        error
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("credential %s: %v", e.Kind, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// String returns the code used in reasons, metrics and logs.
+func (k Kind) String() string {
+	switch k {
+	case Unreachable:
+		return "provider_unreachable"
+	case Refused:
+		return "provider_refused"
+	case Expired:
+		return "expired"
+	case NotMinted:
+		return "not_minted"
+	case Unconfigured:
+		return "unconfigured"
+	case Backoff:
+		return "provider_backoff"
+	}
+	return "unknown"
+}
