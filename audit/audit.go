@@ -16,19 +16,19 @@ const Schema = "egret.dev/record/v1"
 
 // Log takes records. Safe for concurrent use.
 type Log interface {
-	// Begin reserves a place. ErrFull means that nothing may be sent, unless the node
-	// chose to drop (then Begin never fails and the loss is counted).
+	// Begin reserves a place. Any error (ErrFull, ErrClosed) means that nothing may be
+	// sent. Where the node chose to drop, Begin never fails and the loss is counted.
 	Begin() (Slot, error)
 }
 
 // Slot is one reserved place. Write must be called exactly once; it does not block
 // and does not keep r. A second call panics in tests and is counted and ignored
-// otherwise.
+// otherwise, as long as the place has not been given to another request.
 type Slot interface {
 	Write(r Record)
 }
 
-// ErrFull: the queue has no free place.
+// ErrFull: the queue has no free place, or the sink takes no records.
 var ErrFull = errors.New("audit queue is full")
 
 // Kinds of record.
