@@ -95,29 +95,52 @@ func (s *segment) successor(path string) (*segment, error) {
 }
 
 // nextSegment opens the file after prev in the chain, the first one where prev is nil,
-// and returns nil where prev is the current one. Where prev is gone (pruned), it starts
-// at the oldest that is left: all of those are newer.
+// and returns nil where prev is the current one. A rotation can move any file between a
+// look and an open, so the answer counts only if a second look gives the same file.
 func nextSegment(path string, prev os.FileInfo) (*segment, error) {
 	for {
-		names, err := chain(path)
+		name, err := nextName(path, prev)
+		if err != nil || name == "" {
+			return nil, err
+		}
+		seg, err := openSegment(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		next := 0
-		if prev != nil {
-			next = 1 + slices.IndexFunc(names, func(name string) bool {
-				fi, err := os.Stat(name)
-				return err == nil && os.SameFile(fi, prev)
-			})
+		again, err := nextName(path, prev)
+		if err == nil && isFile(again, seg.info) {
+			return seg, nil
 		}
-		if next == len(names) {
-			return nil, nil
-		}
-		seg, err := openSegment(names[next])
-		if !errors.Is(err, fs.ErrNotExist) {
-			return seg, err
+		seg.close()
+		if err != nil {
+			return nil, err
 		}
 	}
+}
+
+// nextName names the file after prev, "" where prev is the current one. Where prev is
+// gone (pruned) that is the oldest file left: all of those are newer.
+func nextName(path string, prev os.FileInfo) (string, error) {
+	names, err := chain(path)
+	if err != nil {
+		return "", err
+	}
+	next := 0
+	if prev != nil {
+		next = 1 + slices.IndexFunc(names, func(name string) bool { return isFile(name, prev) })
+	}
+	if next == len(names) {
+		return "", nil
+	}
+	return names[next], nil
+}
+
+func isFile(name string, info os.FileInfo) bool {
+	fi, err := os.Stat(name)
+	return err == nil && os.SameFile(fi, info)
 }
 
 // chain names the files there are, oldest first. It lists twice, so that a rotation
