@@ -4,9 +4,11 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -55,6 +57,9 @@ func ParseHostPattern(s string) (string, error) {
 func toASCII(name string) (string, error) {
 	if len(name) > 4*maxHost || isASCII(name) && !strings.Contains(strings.ToLower(name), "xn--") {
 		return name, nil
+	}
+	if !utf8.ValidString(name) {
+		return "", errors.New("is not UTF-8")
 	}
 	return idna.Lookup.ToASCII(name)
 }

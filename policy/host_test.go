@@ -171,7 +171,7 @@ func FuzzParseHost(f *testing.F) {
 }
 
 func FuzzParseHostPattern(f *testing.F) {
-	for _, s := range []string{"*.slack.com", "bücher.de", "slack。com", "xn--bcher-kva.de", "*.1.2.3.4", "ß.de"} {
+	for _, s := range []string{"*.slack.com", "bücher.de", "slack。com", "xn--bcher-kva.de", "*.1.2.3.4", "ß.de", "0\xbc0"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
