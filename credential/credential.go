@@ -86,7 +86,7 @@ type Token struct {
 	// the Cache uses secret.Fingerprint of Values["token"].
 	Fingerprint string
 	// Certificate is presented to the upstream, for certificate-bound tokens.
-	Certificate *tls.Certificate
+	Certificate *tls.Certificate `json:"-"` // holds a private key
 }
 
 // Kind of an Error: whose fault, and whether asking again helps.

@@ -1,0 +1,117 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package credential
+
+import (
+	"fmt"
+	"sync"
+)
+
+// Install makes specs available beside those that are there: first Install, then swap
+// the policy that names the new generations, then call retire, which takes away what
+// this Install replaced, with its values, and closes those providers. Entries of an
+// unchanged generation keep their values. A faulty Spec (see Validate) is not installed,
+// so that its keys are Unconfigured. retire may be called more than once and blocks
+// until the providers are closed.
+func (c *Cache) Install(specs []Spec) (retire func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.installs++
+	seq := c.installs
+	for _, s := range specs {
+		if err := c.add(s, seq); err != nil {
+			c.log.Error("credential not installed", "credential", s.Name, "error", err)
+		}
+	}
+	return sync.OnceFunc(func() { c.retire(seq) })
+}
+
+func (c *Cache) add(s Spec, seq int) error {
+	sp := newSpec(s, seq)
+	err := s.Validate()
+	if c.closed {
+		err = fmt.Errorf("the credential cache is closed")
+	}
+	if err != nil {
+		if s.Provider != nil {
+			_ = sp.close()
+		}
+		return err
+	}
+	k := specKey{s.Name, s.Generation}
+	n, follows := s.Provider.(Notifier)
+	if old := c.specs[k]; old != nil {
+		c.replaced = append(c.replaced, old)
+		sp.limiter.full = old.limiter.full
+		if follows { // between the two, a change may have been seen by neither
+			c.drop(func(e *entry) bool { return e.key.spec() == k })
+		}
+	}
+	c.specs[k] = sp
+	if follows {
+		c.work.Go(func() { c.follow(sp, n) })
+	}
+	return nil
+}
+
+// retire removes all that was installed before seq.
+func (c *Cache) retire(seq int) {
+	c.mu.Lock()
+	var old []*spec
+	for k, sp := range c.specs {
+		if sp.install < seq {
+			old = append(old, sp)
+			delete(c.specs, k)
+		}
+	}
+	keep := c.replaced[:0:0]
+	for _, sp := range c.replaced {
+		if sp.install < seq {
+			old = append(old, sp)
+		} else {
+			keep = append(keep, sp)
+		}
+	}
+	c.replaced = keep
+	for _, sp := range old {
+		sp.retired = true
+		close(sp.stop)
+	}
+	c.drop(func(e *entry) bool { return c.specs[e.key.spec()] == nil })
+	c.mu.Unlock()
+	for _, sp := range old {
+		if err := sp.close(); err != nil {
+			c.log.Warn("credential provider not closed cleanly", "credential", sp.Name, "error", err)
+		}
+	}
+}
+
+// drop removes entries. The caller holds c.mu.
+func (c *Cache) drop(which func(*entry) bool) {
+	for k, e := range c.store.entries {
+		if which(e) {
+			c.store.remove(k)
+		}
+	}
+}
+
+// follow drops the values and failures of sp whenever its provider tells of a change.
+func (c *Cache) follow(sp *spec, n Notifier) {
+	for {
+		select {
+		case <-sp.stop:
+			return
+		case _, ok := <-n.Changes():
+			if !ok {
+				return
+			}
+			k := specKey{sp.Name, sp.Generation}
+			c.mu.Lock()
+			sp.epoch++
+			c.drop(func(e *entry) bool { return e.key.spec() == k })
+			c.mu.Unlock()
+			c.log.Info("credential changed at its source", "credential", sp.Name)
+		}
+	}
+}
