@@ -5,6 +5,7 @@ package certs
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -81,16 +82,28 @@ func verify(root *x509.Certificate, host string, chain [][]byte) error {
 // forge signs a leaf with a stolen CA key, without any of our checks.
 func forge(t testing.TB, ca *CA, dns []string, ips []net.IP) [][]byte {
 	t.Helper()
+	return [][]byte{forgeFor(t, ca, forged{pub: newKey(t).Public(), dns: dns, ips: ips, ttl: time.Hour}), ca.cert.Raw}
+}
+
+type forged struct {
+	pub crypto.PublicKey
+	dns []string
+	ips []net.IP
+	ttl time.Duration
+}
+
+func forgeFor(t testing.TB, ca *CA, f forged) []byte {
+	t.Helper()
 	tmpl := &x509.Certificate{
-		SerialNumber: newSerial(), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: newSerial(), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(f.ttl),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames: dns, IPAddresses: ips,
+		DNSNames: f.dns, IPAddresses: f.ips,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, newKey(t).Public(), ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, f.pub, ca.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return [][]byte{der, ca.cert.Raw}
+	return der
 }
 
 func issue(t testing.TB, i Issuer, host string) [][]byte {
