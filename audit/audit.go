@@ -21,11 +21,14 @@ type Log interface {
 	Begin() (Slot, error)
 }
 
-// Slot is one reserved place. Write must be called exactly once; it does not block
+// Slot is one reserved place. Exactly one of Write and Cancel must be called, once; Write does not block
 // and does not keep r. A second call panics in tests and is counted and ignored
 // otherwise, as long as the place has not been given to another request.
+//
+// Cancel gives the place back instead, where what it was reserved for did not begin.
 type Slot interface {
 	Write(r Record)
+	Cancel()
 }
 
 // ErrFull: the queue has no free place, or the sink takes no records.

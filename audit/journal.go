@@ -170,6 +170,7 @@ func (j *Journal) misuse() {
 type droppedSlot struct{ journal *Journal }
 
 func (d *droppedSlot) Write(Record) { d.journal.lose(1) }
+func (d *droppedSlot) Cancel()      {}
 
 // Healthy tells, in words for /readyz, why records are not being kept: the sink fails,
 // the queue is full, or records were lost in the last five minutes. Nil: all is well.

@@ -500,3 +500,21 @@ func BenchmarkBeginWrite(b *testing.B) {
 		})
 	}
 }
+
+// A cancelled place is free again at once, and a closing journal does not wait for it.
+func TestCancelGivesThePlaceBack(t *testing.T) {
+	j, err := NewLog(Options{Writer: NewStream(io.Discard), Queue: 1, PanicOnMisuse: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		slot, err := j.Begin()
+		if err != nil {
+			t.Fatalf("Begin: %v", err)
+		}
+		slot.Cancel()
+	}
+	if err := j.Close(t.Context()); err != nil {
+		t.Fatalf("Close: %v", err)
+	}
+}

@@ -33,6 +33,16 @@ func (p *place) Write(r Record) {
 	p.journal.wake()
 }
 
+// Cancel implements Slot.
+func (p *place) Cancel() {
+	if !p.state.CompareAndSwap(stateReserved, stateQueued) {
+		p.journal.misuse()
+		return
+	}
+	p.journal.release(p)
+	p.journal.wake() // a closing journal waits for the last place
+}
+
 // list is a lock-free stack of places. The upper half of head counts changes, so that
 // a pop that was overtaken by a pop and a push of the same place fails (the ABA
 // problem); the lower half is index+1 of the top, 0 where the list is empty. A place is

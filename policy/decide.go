@@ -73,6 +73,20 @@ func (w *Workload) refuses(evidence string, at time.Time) Reason {
 	return ""
 }
 
+// Grants reports whether any rule, expired or not, lets this identity do anything at the
+// destination. It is a hint for what is worth preparing, never a decision.
+func (p *Policy) Grants(id spiffeid.ID, d *Destination) bool {
+	if p == nil || !p.loaded || d == nil {
+		return false
+	}
+	w := p.Workload(id)
+	if w == nil {
+		return false
+	}
+	k := pair{w, d}
+	return p.grants[k] != nil || len(p.tunnels[k]) > 0
+}
+
 // Request answers for one request inside an intercepted connection. Of the rules that
 // cover a request the one with the most specific path template decides (segment by
 // segment from the left: literal, *, **), then the one that names the method, then the

@@ -6,6 +6,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -105,4 +106,50 @@ func (p IDPattern) Overlaps(q IDPattern) bool {
 		return p.rest == q.rest
 	}
 	return p.rest
+}
+
+// OverlappingIDs returns, for each pattern that overlaps an earlier one, the indices of
+// the two (the earlier first). Its cost grows with the number of patterns and not with
+// its square, unless most of them begin with *. Patterns with /** are not looked at.
+func OverlappingIDs(patterns []IDPattern) [][2]int {
+	domains := map[string]*node[int]{}
+	var out [][2]int
+	for i, p := range patterns {
+		if p.domain == "" || p.rest {
+			continue
+		}
+		root := domains[p.domain]
+		if root == nil {
+			root = &node[int]{}
+			domains[p.domain] = root
+		}
+		if earlier := root.overlapping(p.segments); earlier != nil {
+			out = append(out, [2]int{*earlier, i})
+			continue
+		}
+		*root.at("/" + strings.Join(p.segments, "/")) = i
+	}
+	return out
+}
+
+// overlapping returns the value of a template that shares a path with segments, or nil.
+func (n *node[T]) overlapping(segments []string) *T {
+	switch {
+	case n == nil:
+		return nil
+	case len(segments) == 0:
+		return n.leaf
+	}
+	if found := n.star.overlapping(segments[1:]); found != nil {
+		return found
+	}
+	if segments[0] != "*" {
+		return n.children[segments[0]].overlapping(segments[1:])
+	}
+	for _, key := range slices.Sorted(maps.Keys(n.children)) {
+		if found := n.children[key].overlapping(segments[1:]); found != nil {
+			return found
+		}
+	}
+	return nil
 }

@@ -96,3 +96,31 @@ func TestIDPatternsThatDoNotOverlap(t *testing.T) {
 		}
 	}
 }
+
+// TestOverlappingIDsFindsAPairWhereThereIsOne compares with looking at every pair.
+func TestOverlappingIDsFindsAPairWhereThereIsOne(t *testing.T) {
+	one := idGen([]string{"x", "y", "*"})
+	rapid.Check(t, func(t *rapid.T) {
+		var list []IDPattern
+		want := false
+		for _, s := range rapid.SliceOfN(one, 0, 6).Draw(t, "patterns") {
+			p, err := ParseIDPattern(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, q := range list {
+				want = want || p.Overlaps(q)
+			}
+			list = append(list, p)
+		}
+		got := OverlappingIDs(list)
+		if (len(got) > 0) != want {
+			t.Fatalf("%v: found %v, want some %v", list, got, want)
+		}
+		for _, pair := range got {
+			if pair[0] >= pair[1] || !list[pair[0]].Overlaps(list[pair[1]]) {
+				t.Fatalf("%v: %v do not overlap", list, pair)
+			}
+		}
+	})
+}

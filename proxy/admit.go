@@ -1,0 +1,153 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/egret-proxy/egret/audit"
+	"github.com/egret-proxy/egret/identity"
+	"github.com/egret-proxy/egret/internal/sockopt"
+	"github.com/egret-proxy/egret/policy"
+)
+
+// admission is what admit found out about a connection.
+type admission struct {
+	conn    *clientConn
+	verdict policy.Verdict
+	rule    *policy.Rule // of a granted tunnel
+	ref     *refusal     // why it may not come in
+}
+
+// admit decides about one connection: evidence, identity, then Policy.Connect. It
+// always returns the connection's facts, so that a refusal's record has them too.
+func (s *Server) admit(ctx context.Context, e *Entrance, r *http.Request, raw net.Conn) admission {
+	c := &clientConn{id: newID(), entrance: e, admitted: time.Now()}
+	a := admission{conn: c}
+	if a.ref = s.crowded(); a.ref != nil {
+		return a
+	}
+	t, err := policy.ParseTarget(r.RequestURI)
+	if err != nil {
+		a.ref = refuse(reasonBadTarget, err)
+		return a
+	}
+	c.target = t
+	if a.ref = s.identify(ctx, c, e, r, raw); a.ref != nil {
+		return a
+	}
+	adm := s.deps.Policy().Connect(c.workload.ID, c.workload.Evidence, t, c.admitted)
+	c.dest, c.workInfo = adm.Destination, adm.Workload
+	a.verdict, a.rule = adm.Verdict, adm.Rule
+	if adm.Verdict == policy.Deny {
+		a.ref = refuse(adm.Reason, nil)
+	}
+	return a
+}
+
+// identify resolves the evidence to a caller, once for the connection.
+func (s *Server) identify(ctx context.Context, c *clientConn, e *Entrance, r *http.Request, raw net.Conn) *refusal {
+	start := time.Now()
+	defer func() { c.took = time.Since(start) }()
+	p, err := evidence(e, r, raw)
+	if err != nil {
+		return identityRefusal(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.limits.Handshake)
+	defer cancel()
+	if c.caller, err = e.Identity.Resolve(ctx, p); err != nil {
+		return identityRefusal(err)
+	}
+	if c.workload, err = c.caller.Workload(); err != nil {
+		return identityRefusal(err)
+	}
+	return nil
+}
+
+// evidence collects what the connection carries. Proxy-Authorization is the only
+// header that is ever evidence, only where the listener asks for it, and it is taken
+// off the request here, before anything is logged or forwarded (MUST I1, I10).
+func evidence(e *Entrance, r *http.Request, raw net.Conn) (identity.Peer, error) {
+	auth := r.Header.Values("Proxy-Authorization")
+	r.Header.Del("Proxy-Authorization")
+	var p identity.Peer
+	if raw != nil {
+		if ap, err := netip.ParseAddrPort(raw.RemoteAddr().String()); err == nil {
+			p.Addr = ap
+		}
+	}
+	if r.TLS != nil {
+		p.Chain = r.TLS.PeerCertificates
+	}
+	if e.Challenge && len(auth) > 0 {
+		if len(auth) > 1 {
+			return p, identity.ErrInvalid
+		}
+		jwt, err := identity.ParseProxyAuthorization(auth[0])
+		if err != nil {
+			return p, err
+		}
+		p.JWT = jwt
+	}
+	if e.Process {
+		o, err := sockopt.PeerOwner(raw)
+		if err != nil {
+			return p, identity.ErrUnknown
+		}
+		p.Proc = &identity.Process{UID: o.UID, Cgroup: o.Cgroup, PIDFD: -1}
+	}
+	return p, nil
+}
+
+// crowded refuses where the node holds as many connections as it may.
+func (s *Server) crowded() *refusal {
+	if s.table.count.Load() > int64(s.limits.Connections) {
+		return refuse(reasonTooMany, nil)
+	}
+	return nil
+}
+
+// record starts a record with what is known of a connection.
+func (c *clientConn) record(kind string) audit.Record {
+	rec := audit.Record{
+		Schema: audit.Schema, Kind: kind, Time: c.admitted, ID: c.id, Listener: c.entrance.Name,
+		Evidence: c.workload.Evidence, Host: c.target.Host, Port: c.target.Port,
+		Verdict: policy.Deny.String(), TIdentity: c.took,
+	}
+	if !c.workload.ID.IsZero() {
+		rec.Workload = c.workload.ID.String()
+	}
+	if c.workInfo != nil {
+		rec.Owner, rec.Environment = c.workInfo.Owner, c.workInfo.Environment
+	}
+	return rec
+}
+
+// note writes the one record of a connection that never became a request.
+func (s *Server) note(c *clientConn, kind string, ref *refusal, status int) {
+	rec := c.record(kind)
+	rec.Layer, rec.Reason, rec.Status = ref.reason.Layer(), ref.reason.Code(), status
+	if ref.err != nil {
+		rec.Detail = ref.err.Error()
+	}
+	rec.BytesIn, rec.BytesOut = c.in.Load(), c.out.Load()
+	rec.TTotal = time.Since(c.admitted)
+	s.metrics.refused(c, ref.reason)
+	s.writeRecord(rec)
+}
+
+// writeRecord writes a record for something that has already been refused or has ended:
+// where no place is free it is counted as lost, since there is nothing left to hold back.
+func (s *Server) writeRecord(rec audit.Record) {
+	slot, err := s.deps.Audit.Begin()
+	if err != nil {
+		s.metrics.lost.Inc()
+		return
+	}
+	slot.Write(rec)
+}

@@ -1,0 +1,443 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/egret-proxy/egret/audit"
+	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/policy"
+)
+
+// exchange is one request: what is known of it, what was decided, what became of it.
+// It is used by the goroutine of its handler; the members behind mu are also touched by
+// the watcher.
+type exchange struct {
+	s   *Server
+	c   *clientConn
+	w   *responseWriter
+	r   *http.Request
+	rec audit.Record
+
+	start    time.Time
+	slot     audit.Slot
+	ask      policy.Request
+	decision policy.Decision
+	key      credential.Key
+	cred     credential.Credential
+	observed bool // forward with the caller's own headers
+
+	bodyIn   atomic.Int64
+	readErr  error // reading the upstream's body failed
+	upgraded atomic.Bool
+
+	ctx  context.Context
+	stop context.CancelCauseFunc
+
+	mu      sync.Mutex
+	started bool // a start record has been written
+}
+
+type exchangeKey struct{}
+
+func exchangeFrom(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// ServeHTTP carries one request on an intercepted connection, HTTP/1.1 and HTTP/2
+// alike: authority, decision, credential, forward. The record is written on every way
+// out, exactly once.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := connFrom(r.Context())
+	if c == nil {
+		panic("proxy: request outside an admitted connection")
+	}
+	x := s.begin(c, w, r)
+	defer func() {
+		p := recover()
+		x.finish(p)
+		if p != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}()
+	for _, stage := range []func() *refusal{x.reserve, x.authority, x.decide, x.equip} {
+		if ref := stage(); ref != nil {
+			x.refuse(ref)
+			return
+		}
+	}
+	x.forward()
+}
+
+// sameTarget reports whether a Host or :authority names the connection's target; without
+// a port it means 443, the default of https.
+func sameTarget(t policy.Target, host string) bool {
+	got, err := policy.ParseTarget(withPort(host, "443"))
+	return err == nil && got == t
+}
+
+// begin makes the exchange and its record.
+func (s *Server) begin(c *clientConn, w http.ResponseWriter, r *http.Request) *exchange {
+	x := &exchange{s: s, c: c, start: time.Now()}
+	first := c.requests.Add(1) == 1
+	x.rec = c.record(audit.KindRequest)
+	x.rec.ID, x.rec.Time, x.rec.Method = newID(), x.start, methodForRecord(r.Method)
+	x.rec.Proto = "h1"
+	if r.ProtoMajor == 2 {
+		x.rec.Proto = "h2"
+	}
+	if !first {
+		x.rec.TIdentity = 0
+	}
+	x.ctx, x.stop = context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
+	x.r = r.WithContext(x.ctx)
+	x.w = &responseWriter{ResponseWriter: w, x: x}
+	if r.Body != nil && r.Body != http.NoBody {
+		x.r.Body = &countingBody{ReadCloser: r.Body, n: &x.bodyIn}
+	}
+	if r.ProtoMajor == 1 { // otherwise an early answer never reaches a client that is still uploading
+		_ = http.NewResponseController(w).EnableFullDuplex()
+	}
+	return x
+}
+
+// reserve takes the record's place: nothing is sent that cannot be recorded (MUST A1).
+func (x *exchange) reserve() *refusal {
+	slot, err := x.s.deps.Audit.Begin()
+	if err != nil {
+		return refuse(reasonBacklog, err)
+	}
+	x.slot = slot
+	return nil
+}
+
+// authority holds the request to the connection's target (MUST T1, T2, H5) and to the
+// node's limits.
+func (x *exchange) authority() *refusal {
+	r, t := x.r, x.c.target
+	switch {
+	case headerBytes(r) > x.s.limits.HeaderBytes:
+		return refuse(reasonHeaderSize, nil)
+	case r.Method == http.MethodConnect, r.Method == http.MethodTrace, strings.EqualFold(r.Method, "TRACK"):
+		return refuse(reasonMethod, nil)
+	case !strings.HasPrefix(r.RequestURI, "/"):
+		return refuse(reasonAuthority, errors.New("the request target is not a path"))
+	case !sameTarget(t, r.Host):
+		return refuse(reasonAuthority, fmt.Errorf("host %q on a connection to %s", r.Host, t))
+	case len(r.Header["Host"]) > 0 && !(len(r.Header["Host"]) == 1 && sameTarget(t, r.Header["Host"][0])):
+		return refuse(reasonAuthority, errors.New("a second host header"))
+	}
+	return nil
+}
+
+// decide asks identity and policy, for every request anew (MUST I4).
+func (x *exchange) decide() *refusal {
+	begin := time.Now()
+	w, err := x.c.caller.Workload()
+	x.rec.TIdentity += time.Since(begin)
+	if err != nil {
+		return identityRefusal(err)
+	}
+	if time.Until(w.Expires) < nearEnd {
+		x.w.Header().Set("Connection", "close") // HTTP/2: GOAWAY
+	}
+	begin = time.Now()
+	path, _, _ := strings.Cut(x.r.RequestURI, "?")
+	x.ask = policy.Request{ID: w.ID, Evidence: w.Evidence, Target: x.c.target, Method: x.r.Method, Path: path, At: x.start}
+	x.decision = x.s.deps.Policy().Request(x.ask)
+	x.rec.TPolicy = time.Since(begin)
+	return x.carryOut()
+}
+
+// carryOut turns the decision into what the rest of the way needs; nothing is decided
+// after this.
+func (x *exchange) carryOut() *refusal {
+	d := &x.decision
+	x.rec.Verdict, x.rec.Observed = d.Verdict.String(), d.Observed
+	if d.Rule != nil {
+		x.note(d.Rule)
+	}
+	if d.Observed {
+		x.observed = true
+		x.rec.Layer, x.rec.Reason = d.Reason.Layer(), d.Reason.Code()
+		return x.upgradeAllowed(d.Rule)
+	}
+	if d.Verdict != policy.Allow || d.Rule == nil {
+		return refuse(orReason(d.Reason, policy.ReasonNotLoaded), nil)
+	}
+	if name := queryCredential(x.r.URL.RawQuery); name != "" {
+		return refuse(reasonQueryCredential, fmt.Errorf("parameter %q", name))
+	}
+	return x.upgradeAllowed(d.Rule)
+}
+
+func orReason(r, d policy.Reason) policy.Reason {
+	if r == "" {
+		return d
+	}
+	return r
+}
+
+// note copies the rule's facts into the record.
+func (x *exchange) note(r *policy.Rule) {
+	x.rec.Policy, x.rec.PolicyDigest, x.rec.Owner = r.Policy, r.Digest, r.Owner
+	x.rec.Environment, x.rec.PathTemplate = r.Environment, r.PathTemplate
+	if r.Credential != nil && !x.decision.Observed {
+		x.rec.Credential = r.Credential.Name
+	}
+}
+
+// upgradeAllowed lets an Upgrade through only where the rule names its protocol (MUST H5).
+func (x *exchange) upgradeAllowed(rule *policy.Rule) *refusal {
+	h := x.r.Header
+	if len(h["Upgrade"]) == 0 || !httpguts.HeaderValuesContainsToken(h["Connection"], "Upgrade") {
+		return nil
+	}
+	if rule != nil && len(h["Upgrade"]) == 1 {
+		for _, p := range rule.Upgrade {
+			if strings.EqualFold(p, h["Upgrade"][0]) {
+				return nil
+			}
+		}
+	}
+	return refuse(reasonUpgrade, nil)
+}
+
+// equip gets the credential. Without one nothing is sent (MUST C1).
+func (x *exchange) equip() *refusal {
+	if x.observed || x.decision.Rule.Credential == nil {
+		return nil
+	}
+	begin := time.Now()
+	defer func() { x.rec.TCredential = time.Since(begin) }()
+	x.key = credentialKey(x.decision.Rule.Credential, x.ask)
+	cred, ref := x.s.credential(x.ctx, x.key, x.c.caller)
+	if ref != nil {
+		return ref
+	}
+	x.cred = cred
+	x.rec.Fingerprint = cred.Fingerprint()
+	return nil
+}
+
+// credentialKey is the one place where a rule becomes the name of a cached value
+// (MUST C2, C3).
+func credentialKey(c *policy.Credential, ask policy.Request) credential.Key {
+	k := credential.Key{
+		ID: ask.ID, Provider: c.Name, Generation: c.Generation,
+		Audience: c.Audience, Scopes: c.Scopes, Resource: c.Resource,
+	}
+	if c.Shared {
+		k.ID = spiffeid.ID{}
+	}
+	return k
+}
+
+// credential asks the source within the node's patience and maps its errors.
+func (s *Server) credential(ctx context.Context, k credential.Key, subject credential.Subject) (credential.Credential, *refusal) {
+	ctx, cancel := context.WithTimeout(ctx, s.limits.CredentialWait)
+	defer cancel()
+	cred, err := s.deps.Credentials.Credential(ctx, k, subject)
+	if err == nil {
+		if e := cred.Expires(); !e.IsZero() && !time.Now().Before(e) {
+			return nil, refuse(reasonCredExpired, nil)
+		}
+		return cred, nil
+	}
+	return nil, credentialRefusal(err)
+}
+
+func credentialRefusal(err error) *refusal {
+	var ce *credential.Error
+	if !errors.As(err, &ce) {
+		return refuse(reasonCredUnreachable, err)
+	}
+	reasons := map[credential.Kind]policy.Reason{
+		credential.Unreachable: reasonCredUnreachable, credential.Refused: reasonCredRefused,
+		credential.Expired: reasonCredExpired, credential.NotMinted: reasonCredNotMinted,
+		credential.Unconfigured: reasonCredUnknown, credential.Backoff: reasonCredBackoff,
+	}
+	ref := refuse(orReason(reasons[ce.Kind], reasonCredUnreachable), err)
+	if ce.RetryAfter > 0 {
+		ref.retryAfter = int(ce.RetryAfter/time.Second) + 1
+	}
+	return ref
+}
+
+// forward hands the request to the upstream and copies the answer back.
+func (x *exchange) forward() {
+	x.c.add(x) // from here on the watcher may cut it; what it reads is not written any more
+	x.w.Header().Set("Egret-Decision", decisionHeader("", x.rec.ID))
+	x.s.forward.ServeHTTP(x.w, x.r)
+}
+
+// refuse answers and notes a refusal. After the response has begun it can only cut.
+func (x *exchange) refuse(ref *refusal) {
+	x.mark(ref)
+	x.rec.Verdict = policy.Deny.String()
+	if x.w.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	x.rec.Status = writeRefusal(x.w, x.r, ref, x.rec.ID)
+}
+
+// mark notes why the exchange did not go as it should.
+func (x *exchange) mark(ref *refusal) {
+	x.rec.Layer, x.rec.Reason = ref.reason.Layer(), ref.reason.Code()
+	if ref.err != nil {
+		x.rec.Detail = ref.err.Error()
+	}
+}
+
+// finish writes the record. It runs on every way out of ServeHTTP, panics included.
+func (x *exchange) finish(p any) {
+	x.c.remove(x)
+	x.blame(p)
+	x.stop(nil)
+	x.rec.BytesIn, x.rec.BytesOut = x.bodyIn.Load()+x.w.upIn.Load(), x.w.n.Load()
+	if x.rec.Status == 0 {
+		x.rec.Status = x.w.status
+	}
+	x.rec.TTotal = time.Since(x.start)
+	x.s.metrics.served(x)
+	x.mu.Lock()
+	if x.started {
+		x.rec.Kind = audit.KindStreamEnd
+	}
+	x.mu.Unlock()
+	if x.slot == nil {
+		x.s.metrics.lost.Inc()
+		return
+	}
+	x.slot.Write(x.rec)
+}
+
+// statusClientGone is what records show where the client left before an answer.
+const statusClientGone = 499
+
+// blame finds out why a response was cut short, where nobody has said so yet.
+func (x *exchange) blame(p any) {
+	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // a panic value, compared as net/http does
+		x.s.deps.Logger.Error("panic while serving a request", "id", x.rec.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+	var ref *refusal
+	switch cause := context.Cause(x.ctx); {
+	case errors.As(cause, &ref):
+		x.mark(ref)
+	case p == nil || x.rec.Reason != "":
+	case x.readErr != nil && x.r.Context().Err() == nil:
+		x.mark(refuse(reasonReset, x.readErr))
+	default:
+		x.mark(refuse(reasonClientGone, cause))
+	}
+	if x.w.status == 0 && x.rec.Status == 0 && x.rec.Layer == reasonClientGone.Layer() {
+		x.rec.Status = statusClientGone
+	}
+}
+
+// cancel implements running: it ends the exchange, whichever side it is waiting for.
+func (x *exchange) cancel(cause error) {
+	x.stop(cause)
+	if x.upgraded.Load() {
+		_ = x.c.Close()
+		return
+	}
+	_ = http.NewResponseController(x.w.ResponseWriter).SetWriteDeadline(time.Unix(1, 0))
+}
+
+// long implements running.
+func (x *exchange) long() bool { return x.upgraded.Load() }
+
+// longAfter is when an exchange counts as a long stream, whose start is recorded too.
+const longAfter = time.Minute
+
+// recheck implements running: what policy no longer allows ends now.
+func (x *exchange) recheck(p *policy.Policy, l Limits, now time.Time) error {
+	age := now.Sub(x.start)
+	if x.decision.Rule == nil { // not decided yet, or being refused
+		return nil
+	}
+	if age > maxStream(x.decision.Rule, l) {
+		return refuse(reasonMaxStream, nil)
+	}
+	ask := x.ask
+	ask.At = now
+	if d := p.Request(ask); d.Verdict != policy.Allow && !d.Observed {
+		return refuse(reasonRevoked, fmt.Errorf("now %s", d.Reason))
+	}
+	if age > longAfter {
+		x.markStarted(now)
+	}
+	return nil
+}
+
+// markStarted writes the start record of a stream, once. Where there is no place for it
+// the stream goes on: its own place for the end is held.
+func (x *exchange) markStarted(now time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.started {
+		return
+	}
+	slot, err := x.s.deps.Audit.Begin()
+	if err != nil {
+		return
+	}
+	x.started = true
+	slot.Write(x.startRecord(now))
+}
+
+// startRecord holds what was decided; the counts come with the end. It reads only
+// members that do not change once the request is forwarded.
+func (x *exchange) startRecord(now time.Time) audit.Record {
+	rec := x.c.record(audit.KindStreamStart)
+	rec.ID, rec.Time, rec.Method = x.rec.ID, x.start, x.ask.Method
+	rec.Verdict = x.decision.Verdict.String()
+	if r := x.decision.Rule; r != nil {
+		rec.Policy, rec.PolicyDigest, rec.Owner = r.Policy, r.Digest, r.Owner
+		rec.Environment, rec.PathTemplate = r.Environment, r.PathTemplate
+		if r.Credential != nil {
+			rec.Credential = r.Credential.Name
+		}
+	}
+	if x.cred != nil {
+		rec.Fingerprint = x.cred.Fingerprint()
+	}
+	rec.TTotal = now.Sub(x.start)
+	return rec
+}
+
+// countingBody counts what the application sends.
+type countingBody struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (b *countingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	return n, err
+}
+
+// methodForRecord keeps hostile method names out of records and metrics.
+func methodForRecord(m string) string {
+	if len(m) > 32 {
+		return m[:32]
+	}
+	return m
+}

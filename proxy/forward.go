@@ -1,0 +1,268 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/egret-proxy/egret/audit"
+)
+
+// newForward makes the one forwarder of all exchanges. It copies both ways without
+// buffering bodies; everything that depends on the request is in its exchange.
+func (s *Server) newForward() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite:        rewrite,
+		Transport:      wire{s},
+		FlushInterval:  -1, // what the SaaS has sent is on its way to the client at once
+		BufferPool:     &bufferPool{},
+		ModifyResponse: inspect,
+		ErrorHandler:   failed,
+		ErrorLog:       slog.NewLogLogger(s.deps.Logger.With("component", "forward").Handler(), slog.LevelDebug),
+	}
+}
+
+// rewrite builds the outgoing request: the URL from the rule's target and the very bytes
+// of path and query that were checked (MUST T2, H6), the headers from what is allowed to
+// pass. The credential is not here yet: it is the last touch, in RoundTrip.
+func rewrite(pr *httputil.ProxyRequest) {
+	x := exchangeFrom(pr.In.Context())
+	authority := x.c.target.Host
+	if x.c.target.Port != 443 {
+		authority = x.c.target.String()
+	}
+	in := pr.In.URL
+	pr.Out.URL = &url.URL{
+		Scheme: "https", Host: authority,
+		Path: in.Path, RawPath: in.RawPath, RawQuery: in.RawQuery, ForceQuery: in.ForceQuery,
+	}
+	pr.Out.Host = authority
+	if x.observed {
+		cleanObserved(pr.Out.Header)
+		x.rec.CallerCredential = judge(pr.In.Header["Authorization"], "")
+	} else {
+		x.rec.CallerCredential = cleanRequest(pr.Out.Header, x.decision.Rule, x.rec.Fingerprint)
+	}
+	if d := x.c.dest; d.Refused != nil && x.cred != nil {
+		pr.Out.Header.Set("Accept-Encoding", readableEncoding(pr.In.Header))
+	}
+	passTrailers(pr)
+}
+
+// readableEncoding narrows Accept-Encoding to what a small refusal can be read in.
+func readableEncoding(h http.Header) string {
+	if strings.Contains(strings.ToLower(strings.Join(h["Accept-Encoding"], ",")), "gzip") {
+		return "gzip"
+	}
+	return "identity"
+}
+
+// passTrailers lets announced trailers of the caller follow the body, filtered. They
+// exist only once the body has been read, so they are copied at its end.
+func passTrailers(pr *httputil.ProxyRequest) {
+	if len(pr.In.Trailer) == 0 || pr.Out.Body == nil {
+		pr.Out.Trailer = nil
+		return
+	}
+	out := pr.In.Trailer.Clone()
+	cleanTrailer(out)
+	pr.Out.Trailer = out
+	pr.Out.Body = &trailingBody{ReadCloser: pr.Out.Body, in: pr.In, out: out}
+}
+
+type trailingBody struct {
+	io.ReadCloser
+	in  *http.Request
+	out http.Header
+}
+
+func (b *trailingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		for name := range b.out {
+			b.out[name] = b.in.Trailer[name]
+		}
+	}
+	return n, err
+}
+
+// inspect looks at the response header before it goes to the client.
+func inspect(resp *http.Response) error {
+	x := exchangeFrom(resp.Request.Context())
+	cleanResponse(resp.Header, x.decision.Rule, x.cred != nil)
+	x.rec.UpstreamID = upstreamID(resp.Header)
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return nil
+	}
+	resp.Body = &watchedBody{ReadCloser: resp.Body, x: x}
+	return nil
+}
+
+// watchedBody remembers whether the upstream or the client ended a response early, and
+// filters what comes behind the body.
+type watchedBody struct {
+	io.ReadCloser
+	x *exchange
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.x.readErr = err
+	}
+	return n, err
+}
+
+// failed answers where there is no response from the upstream.
+func failed(_ http.ResponseWriter, r *http.Request, err error) {
+	x := exchangeFrom(r.Context())
+	x.w.Header().Del("Egret-Decision")
+	if x.w.refusal != nil {
+		x.refuse(x.w.refusal)
+		return
+	}
+	var ref *refusal
+	switch cause := context.Cause(x.ctx); {
+	case errors.As(cause, &ref), errors.As(err, &ref):
+	case cause != nil:
+		x.mark(refuse(reasonClientGone, cause))
+		x.rec.Status = statusClientGone
+		panic(http.ErrAbortHandler)
+	default:
+		ref = classifyUpstream(err)
+	}
+	x.refuse(ref)
+}
+
+// responseWriter counts and remembers what the client gets.
+type responseWriter struct {
+	http.ResponseWriter
+	x       *exchange
+	status  int
+	n       atomic.Int64 // to the client
+	upIn    atomic.Int64 // from the client on an upgraded connection
+	refusal *refusal     // why Hijack refused
+}
+
+// Unwrap lets http.ResponseController reach the connection's own writer.
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter. Informational answers pass and are
+// filtered like the final one.
+func (w *responseWriter) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.status = status
+	} else {
+		cleanResponse(w.Header(), w.x.decision.Rule, w.x.cred != nil)
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.n.Add(int64(n))
+	return n, err
+}
+
+// Flush implements http.Flusher for the copy loop.
+func (w *responseWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+
+// Hijack gives the forwarder the client's connection for an upgraded protocol. It first
+// takes the place of the record of the stream's end, and it replays what the client has
+// sent early, which httputil.ReverseProxy would lose.
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	slot, err := w.x.s.deps.Audit.Begin()
+	if err != nil {
+		w.refusal = refuse(reasonBacklog, err)
+		return nil, nil, err
+	}
+	conn, brw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		slot.Cancel()
+		return nil, nil, err
+	}
+	w.status = http.StatusSwitchingProtocols
+	w.x.startStream(slot)
+	early, _ := brw.Reader.Peek(brw.Reader.Buffered())
+	return &streamConn{Conn: conn, early: early, w: w}, brw, nil
+}
+
+// startStream writes the start record into the exchange's own place and keeps the new
+// one for the end.
+func (x *exchange) startStream(end audit.Slot) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	rec := x.startRecord(x.start)
+	rec.Status, rec.Proto = http.StatusSwitchingProtocols, x.rec.Proto
+	rec.TTotal = 0
+	x.slot.Write(rec)
+	x.slot, x.started = end, true
+	x.upgraded.Store(true)
+}
+
+// streamConn is the client's side of an upgraded connection.
+type streamConn struct {
+	net.Conn
+	early []byte
+	w     *responseWriter
+}
+
+func (c *streamConn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		c.early = c.early[n:]
+		c.w.upIn.Add(int64(n))
+		return n, nil
+	}
+	n, err := c.Conn.Read(p)
+	c.w.upIn.Add(int64(n))
+	return n, err
+}
+
+func (c *streamConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.w.n.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite passes a half-close on to the TLS connection.
+func (c *streamConn) CloseWrite() error {
+	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// bufferPool keeps copy buffers. A buffer is only ever read up to what was just written
+// into it, so no byte of one exchange can reach another.
+type bufferPool struct{ pool sync.Pool }
+
+const copyBuffer = 32 << 10
+
+// Get implements httputil.BufferPool.
+func (b *bufferPool) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, copyBuffer)
+}
+
+// Put implements httputil.BufferPool.
+func (b *bufferPool) Put(p []byte) { b.pool.Put(&p) }
+

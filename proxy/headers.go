@@ -1,0 +1,232 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/egret-proxy/egret/audit"
+	"github.com/egret-proxy/egret/internal/secret"
+	"github.com/egret-proxy/egret/policy"
+)
+
+// HeaderListVersion dates the built-in lists below; it changes when they do.
+const HeaderListVersion = "2026-11-21"
+
+// plainName is a header name as the most lenient upstream may read it: case folded,
+// with "_" and "-" alike (MUST H2; oauth2-proxy CVE-2025-64484).
+func plainName(name string) string {
+	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
+}
+
+func set(names ...string) map[string]struct{} {
+	m := make(map[string]struct{}, len(names))
+	for _, n := range names {
+		m[n] = struct{}{}
+	}
+	return m
+}
+
+// Built-in lists, as plainName writes them.
+//
+//nolint:gochecknoglobals // constant tables
+var (
+	// credentialHeaders carry a credential; the caller's own never reach a SaaS.
+	credentialHeaders = set("authorization", "proxy-authorization", "cookie", "cookie2",
+		"x-api-key", "api-key", "apikey", "x-apikey", "token", "x-token", "x-auth-token", "x-access-token", "x-auth-key",
+		"dd-api-key", "dd-application-key", "x-vault-token", "private-token", "job-token", "deploy-token",
+		"x-amz-security-token", "x-snowflake-authorization-token-type", "x-goog-api-key", "x-goog-iam-authorization-token",
+		"x-rollbar-access-token", "x-shopify-access-token", "x-figma-token", "x-circleci-token", "x-pagerduty-token",
+		"x-honeycomb-team", "x-postmark-server-token", "circle-token", "travis-token", "authentication", "x-authorization")
+
+	// routingHeaders could make an upstream act on another method, URL, identity or tenant
+	// than policy decided on (MUST H3, H13, H16).
+	routingHeaders = set("forwarded", "via", "x-real-ip", "client-ip", "x-client-ip", "true-client-ip", "x-cluster-client-ip",
+		"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url", "x-original-uri",
+		"x-original-host", "x-host", "x-envoy-original-path", "x-envoy-external-address", "x-on-behalf-of", "sudo",
+		"x-goog-user-project", "x-vault-namespace", "openai-organization", "openai-project", "stripe-account", "stripe-context",
+		"host")
+
+	// routingPrefixes are families of the same.
+	routingPrefixes = []string{"x-forwarded-", "x-spiffe-", "egret-", "impersonate-", "proxy-", "x-egret-"}
+
+	// queryCredentials are parameters that carry a credential (MUST H4).
+	queryCredentials = set("token", "access-token", "api-key", "apikey", "auth-token", "private-token", "oauth-token",
+		"x-api-key", "x-amz-security-token", "x-amz-signature", "x-amz-credential", "client-secret", "id-token", "refresh-token",
+		"x-goog-signature", "x-goog-credential")
+)
+
+// cleanRequest removes from an outgoing request what must not come from the caller. It
+// reports what the caller itself sent as a credential, compared with ours.
+func cleanRequest(h http.Header, rule *policy.Rule, ours string) (callerCredential string) {
+	callerCredential = audit.CallerNone
+	for name, values := range h {
+		plain := plainName(name)
+		_, cred := credentialHeaders[plain]
+		switch {
+		case cred:
+			callerCredential = stronger(callerCredential, judge(values, ours))
+			delete(h, name)
+		case isRouting(plain) && !slices.ContainsFunc(rule.AllowHeaders, func(a string) bool { return strings.EqualFold(a, name) }):
+			delete(h, name)
+		}
+	}
+	return callerCredential
+}
+
+// cleanObserved is cleanRequest for mode observe: the caller's own credentials pass,
+// what was meant for egret or could speak for it does not.
+func cleanObserved(h http.Header) {
+	for name := range h {
+		if p := plainName(name); strings.HasPrefix(p, "proxy-") || strings.HasPrefix(p, "egret-") || strings.HasPrefix(p, "x-egret-") || p == "host" {
+			delete(h, name)
+		}
+	}
+}
+
+func isRouting(plain string) bool {
+	if _, ok := routingHeaders[plain]; ok {
+		return true
+	}
+	for _, p := range routingPrefixes {
+		if strings.HasPrefix(plain, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// Placeholder is the constant text that applications may send where their SDK insists
+// on a token. It is never accepted by a SaaS.
+const Placeholder = "egret-placeholder"
+
+// judge classifies the values of one credential header of the caller.
+func judge(values []string, ours string) string {
+	out := audit.CallerNone
+	for _, v := range values {
+		v = bareToken(v)
+		switch {
+		case v == "":
+		case strings.Contains(v, Placeholder):
+			out = stronger(out, audit.CallerPlaceholder)
+		case ours != "" && secret.New(v).Fingerprint() == ours:
+			out = stronger(out, audit.CallerSameAsOurs)
+		default:
+			out = stronger(out, audit.CallerOwn)
+		}
+	}
+	return out
+}
+
+// bareToken cuts the scheme off a header value and takes the password of Basic.
+func bareToken(v string) string {
+	scheme, rest, found := strings.Cut(strings.TrimSpace(v), " ")
+	if !found {
+		return scheme
+	}
+	rest = strings.TrimSpace(rest)
+	if strings.EqualFold(scheme, "basic") {
+		if b, err := base64.StdEncoding.DecodeString(rest); err == nil {
+			_, pw, _ := strings.Cut(string(b), ":")
+			return pw
+		}
+	}
+	return strings.TrimPrefix(rest, "token=")
+}
+
+// stronger keeps the more worrying of two findings.
+func stronger(a, b string) string {
+	rank := []string{audit.CallerNone, audit.CallerPlaceholder, audit.CallerOwn, audit.CallerSameAsOurs}
+	if slices.Index(rank, b) > slices.Index(rank, a) {
+		return b
+	}
+	return a
+}
+
+// queryCredential returns the name of the first query parameter that carries a
+// credential, or "". It reads the query as leniently as any server might: both & and ;
+// separate, names are unescaped, case and _ are folded.
+func queryCredential(raw string) string {
+	for raw != "" {
+		var pair string
+		if i := strings.IndexAny(raw, "&;"); i >= 0 {
+			pair, raw = raw[:i], raw[i+1:]
+		} else {
+			pair, raw = raw, ""
+		}
+		name, _, _ := strings.Cut(pair, "=")
+		if n, err := url.QueryUnescape(name); err == nil {
+			name = n
+		}
+		if _, bad := queryCredentials[plainName(strings.TrimSpace(name))]; bad {
+			return plainName(strings.TrimSpace(name))
+		}
+	}
+	return ""
+}
+
+// cleanResponse removes from a response what could lead the client round egret (MUST
+// H17), speak for egret, or hand it a session on a credentialed route (MUST H10).
+func cleanResponse(h http.Header, rule *policy.Rule, credentialed bool) {
+	for name := range h {
+		switch plain := plainName(name); {
+		case plain == "alt-svc", strings.HasPrefix(plain, "egret-"), plain == "proxy-status", strings.HasPrefix(plain, "proxy-auth"):
+			delete(h, name)
+		case !credentialed || rule == nil:
+		case plain == "set-cookie" && !rule.SetCookie, plain == "www-authenticate" && !rule.WWWAuth:
+			delete(h, name)
+		}
+	}
+}
+
+// cleanTrailer filters trailers like headers (MUST H14): credentials, framing, routing
+// and pseudo fields never pass behind the body.
+func cleanTrailer(h http.Header) {
+	for name := range h {
+		plain := plainName(name)
+		_, cred := credentialHeaders[plain]
+		if cred || isRouting(plain) || isFraming(plain) || strings.HasPrefix(name, ":") {
+			delete(h, name)
+		}
+	}
+}
+
+// isFraming reports fields that RFC 9110, 6.5.1 bars from trailers.
+func isFraming(plain string) bool {
+	switch plain {
+	case "transfer-encoding", "content-length", "content-type", "content-encoding", "content-range", "trailer", "te",
+		"connection", "keep-alive", "upgrade", "host", "expect", "range", "max-forwards", "cache-control", "age", "expires",
+		"set-cookie", "www-authenticate", "alt-svc", "location", "vary", "retry-after", "date":
+		return true
+	}
+	return strings.HasPrefix(plain, "if-")
+}
+
+// headerBytes is the size of a request's header as limits.headerBytes counts it: names,
+// values and four bytes of separators each, with the request line.
+func headerBytes(r *http.Request) int {
+	n := len(r.Method) + len(r.RequestURI) + len(r.Host) + len("  HTTP/1.1\r\nHost: \r\n")
+	for k, vv := range r.Header {
+		for _, v := range vv {
+			n += len(k) + len(v) + 4
+		}
+	}
+	return n
+}
+
+// upstreamID finds the SaaS's own name for the request, so that both logs can be joined.
+func upstreamID(h http.Header) string {
+	for _, name := range []string{"X-Request-Id", "X-Slack-Req-Id", "X-Github-Request-Id", "X-Amzn-Requestid", "X-Amz-Request-Id", "Request-Id", "Cf-Ray"} {
+		v := h[textproto.CanonicalMIMEHeaderKey(name)]
+		if len(v) == 1 && len(v[0]) <= 128 && strings.IndexFunc(v[0], func(r rune) bool { return r <= ' ' || r > '~' }) < 0 {
+			return v[0]
+		}
+	}
+	return ""
+}

@@ -1,0 +1,200 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/egret-proxy/egret/audit"
+	"github.com/egret-proxy/egret/policy"
+)
+
+// tlsSettings are the configurations of the client's side. There is one outer
+// configuration, whose session ticket keys serve all connections, and one inner one for
+// each set of protocols; nothing is built per connection.
+type tlsSettings struct {
+	outer *tls.Config
+	both  *tls.Config // h2, http/1.1
+	h1    *tls.Config
+}
+
+func newTLSSettings(s *Server) *tlsSettings {
+	leaf := func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		c, ok := h.Conn.(*clientConn)
+		if !ok {
+			return nil, errors.New("proxy: handshake outside an admitted connection")
+		}
+		return s.deps.Leaves.Leaf(h.Context(), c.target.Host)
+	}
+	with := func(protos ...string) *tls.Config {
+		return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protos, GetCertificate: leaf}
+	}
+	t := &tlsSettings{both: with(protoH2, protoH1), h1: with(protoH1)}
+	t.outer = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: leaf, GetConfigForClient: s.configFor}
+	return t
+}
+
+// configFor checks that the client means the target that it asked for with CONNECT
+// (MUST T1) and offers it the protocol that the upstream speaks (parity, MUST H1).
+func (s *Server) configFor(h *tls.ClientHelloInfo) (*tls.Config, error) {
+	c, ok := h.Conn.(*clientConn)
+	if !ok {
+		return nil, errors.New("proxy: handshake outside an admitted connection")
+	}
+	if h.ServerName == "" {
+		return nil, refuse(reasonNoSNI, nil)
+	}
+	name, err := policy.ParseHost(h.ServerName)
+	if err != nil || name != c.target.Host {
+		return nil, refuse(reasonAuthority, fmt.Errorf("sni %q, connect %q", h.ServerName, c.target.Host))
+	}
+	return s.parity(h, c), nil
+}
+
+// parity picks the protocol. Where the client offers a choice and policy grants it
+// anything here, the upstream is asked; if it does not answer, the handshake is finished
+// all the same so that the request can be told why.
+func (s *Server) parity(h *tls.ClientHelloInfo, c *clientConn) *tls.Config {
+	if !slices.Contains(h.SupportedProtos, protoH2) {
+		return s.tls.h1
+	}
+	if !s.deps.Policy().Grants(c.workload.ID, c.dest) {
+		return s.tls.both
+	}
+	proto, err := s.deps.Upstream.Protocol(h.Context(), c.hop(nil), h.SupportedProtos)
+	if err != nil {
+		c.dialErr = err
+		return s.tls.both
+	}
+	if proto == protoH1 {
+		return s.tls.h1
+	}
+	return s.tls.both
+}
+
+// hop is the upstream connection that requests on this connection need.
+func (c *clientConn) hop(cert *tls.Certificate) Hop {
+	return Hop{ID: c.workload.ID, Target: c.target, Destination: c.dest, Certificate: cert}
+}
+
+// intercept runs the client's handshake and hands the connection to the inner server.
+// It runs in the goroutine of the CONNECT, so that a client that does not trust the CA
+// yields a record.
+func (s *Server) intercept(c *clientConn) {
+	tc := tls.Server(c, s.tls.outer)
+	ctx, cancel := context.WithTimeout(s.base, s.limits.Handshake)
+	defer cancel()
+	if err := tc.HandshakeContext(ctx); err != nil {
+		s.handshakeFailed(c, err)
+		return
+	}
+	c.shook = c.in.Load()
+	if s.queue.push(tc) != nil {
+		_ = c.Close()
+	}
+}
+
+// handshakeFailed closes the connection and writes its record.
+func (s *Server) handshakeFailed(c *clientConn, err error) {
+	ref := classifyClient(err)
+	if cause := c.cutCause(); cause != nil && !errors.As(cause, &ref) {
+		ref = refuse(reasonDrain, cause)
+	}
+	var plain tls.RecordHeaderError
+	if errors.As(err, &plain) && plain.Conn != nil {
+		ref = s.plaintextInside(c, plain)
+	} else {
+		_ = c.Close()
+	}
+	if ref.reason == reasonClientTrust {
+		s.metrics.untrusted(c)
+	}
+	s.note(c, audit.KindHandshake, ref, 0)
+}
+
+// plaintextInside answers a client that speaks HTTP without TLS inside its tunnel, as
+// far as it can be answered: nothing of what it sent is looked at or forwarded.
+func (s *Server) plaintextInside(c *clientConn, e tls.RecordHeaderError) *refusal {
+	defer c.Close()
+	ref := refuse(reasonPlaintext, errors.New("no TLS inside the tunnel"))
+	if looksLikeHTTP(e.RecordHeader) {
+		writeRawRefusal(c, ref, info(reasonPlaintext).Status, c.id)
+	}
+	return ref
+}
+
+func looksLikeHTTP(head [5]byte) bool {
+	switch string(head[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO", "DELET", "PATCH", "CONNE", "PRI *":
+		return true
+	}
+	return false
+}
+
+// TLS alerts that say "I do not trust your certificate" (RFC 8446, 6.2).
+const (
+	alertBadCertificate     = 42
+	alertCertificateUnknown = 46
+	alertUnknownCA          = 48
+	alertNoALPN             = 120
+)
+
+// classifyClient says why a client's handshake failed.
+func classifyClient(err error) *refusal {
+	var ref *refusal
+	if errors.As(err, &ref) {
+		return ref
+	}
+	switch remoteAlert(err) {
+	case alertBadCertificate, alertCertificateUnknown, alertUnknownCA:
+		return refuse(reasonClientTrust, err)
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return refuse(reasonHandshake, err)
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), strings.Contains(err.Error(), "connection reset"):
+		return refuse(reasonClientTLS, fmt.Errorf("the client closed during the handshake, as clients do that do not trust the certificate: %w", err))
+	}
+	return refuse(reasonClientTLS, err)
+}
+
+// remoteAlert returns the TLS alert that the peer sent, or 0. crypto/tls reports it as
+// an unexported integer type inside a net.OpError.
+func remoteAlert(err error) uint8 {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "remote error" {
+		return 0
+	}
+	if v := reflect.ValueOf(op.Err); v.Kind() == reflect.Uint8 {
+		return uint8(v.Uint())
+	}
+	return 0
+}
+
+// ended is called when the inner server is done with a connection. One that sent
+// something but never became a request has been answered by net/http itself (400, 431,
+// 501) and still gets its record.
+func (s *Server) ended(c *clientConn) {
+	if c == nil {
+		return
+	}
+	const chatter = 256 // session close, HTTP/2 preface and settings: an unused connection
+	if c.requests.Load() == 0 && c.in.Load()-c.shook > chatter && c.cutCause() == nil {
+		s.note(c, audit.KindRequest, refuse(reasonBadRequest, nil), 0)
+	}
+	_ = c.Close()
+}
+
+// nearEnd is how long before the end of its evidence a connection asks its client to
+// open a new one.
+const nearEnd = 30 * time.Second

@@ -1,0 +1,513 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/egret-proxy/egret/policy"
+)
+
+// Protocols as ALPN names them.
+const (
+	protoH1 = "http/1.1"
+	protoH2 = "h2"
+)
+
+// PoolOptions configures upstream connections.
+type PoolOptions struct {
+	Dialer         *Dialer
+	Roots          *x509.CertPool // for destinations without roots of their own; required, never nil
+	Dial           time.Duration  // one connect with TLS; default 10 s
+	ResponseHeader time.Duration  // wait for the response header; 0: none
+	IdlePerKey     int            // idle connections kept per key; default 8
+	Idle           int            // over all keys; default 1024
+	IdleFor        time.Duration  // an idle connection is closed after this; default 90 s
+}
+
+// Pool keeps upstream connections. They are never shared between identities, targets,
+// protocols, trust settings or client certificates (MUST T8). Close it when done. Safe
+// for concurrent use.
+type Pool struct {
+	opt       PoolOptions
+	transport *http.Transport
+	flights   singleflight.Group
+	protos    *lru.Cache[protoKey, protoEntry]
+	stop      chan struct{}
+	stopped   sync.WaitGroup
+
+	mu     sync.Mutex
+	groups map[poolKey]*group
+	closed bool
+}
+
+// poolKey is everything that two requests must have in common to share a connection.
+type poolKey struct {
+	id     spiffeid.ID
+	target policy.Target
+	proto  string
+	trust  string // roots digest and dial override of the destination
+	cert   string // fingerprint of the client certificate
+}
+
+// group is the connections of one key, oldest first, and their TLS sessions.
+type group struct {
+	conns    []*upstreamConn
+	sessions tls.ClientSessionCache
+}
+
+// upstreamConn is one verified connection.
+type upstreamConn struct {
+	cc       *http.ClientConn
+	ip       netip.AddrPort
+	proxied  bool
+	lastIdle atomic.Int64 // unix nanoseconds when it last became idle
+	retired  bool         // about to be closed by the sweeper; guarded by Pool.mu
+	uses     atomic.Int64
+}
+
+// protoKey names what a target's protocol is remembered for.
+type protoKey struct {
+	target policy.Target
+	trust  string
+}
+
+type protoEntry struct {
+	proto string
+	until time.Time
+}
+
+// protoMemory is how long the answer of an upstream to ALPN is believed.
+const protoMemory = time.Hour
+
+// alpnDial bounds the connect that finds out an upstream's protocol while the client
+// waits in its handshake.
+const alpnDial = 3 * time.Second
+
+// freshFor is how long ago a kept HTTP/1.1 connection may have been idle for a request
+// with a body to use it: such a request cannot be repeated if the server has just
+// closed the connection.
+const freshFor = 5 * time.Second
+
+// NewPool makes a Pool and starts its sweeper.
+func NewPool(o PoolOptions) (*Pool, error) {
+	if o.Dialer == nil || o.Roots == nil {
+		return nil, errors.New("proxy: pool needs a dialer and roots")
+	}
+	o.Dial = orDur(o.Dial, 10*time.Second)
+	o.IdleFor = orDur(o.IdleFor, 90*time.Second)
+	o.IdlePerKey = orInt(o.IdlePerKey, 8)
+	o.Idle = orInt(o.Idle, 1024)
+	protos, err := lru.New[protoKey, protoEntry](16384)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pool{opt: o, protos: protos, groups: make(map[poolKey]*group), stop: make(chan struct{})}
+	p.transport = newUpstreamTransport(o.ResponseHeader)
+	p.stopped.Add(1)
+	go p.sweep()
+	return p, nil
+}
+
+// newUpstreamTransport makes the transport that turns a verified connection into an
+// HTTP client connection. It dials nothing itself: the connection comes in by context.
+func newUpstreamTransport(responseHeader time.Duration) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	return &http.Transport{
+		Proxy:                  nil,
+		DisableCompression:     true,
+		Protocols:              protocols,
+		MaxResponseHeaderBytes: 256 << 10,
+		ResponseHeaderTimeout:  responseHeader,
+		ExpectContinueTimeout:  2 * time.Second,
+		HTTP2: &http.HTTP2Config{
+			MaxReceiveBufferPerStream:     512 << 10,
+			MaxReceiveBufferPerConnection: 2 << 20,
+			SendPingTimeout:               30 * time.Second,
+			PingTimeout:                   15 * time.Second,
+		},
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			c, ok := ctx.Value(dialedKey{}).(*tls.Conn)
+			if !ok {
+				return nil, errors.New("proxy: the upstream transport never dials")
+			}
+			return c, nil
+		},
+	}
+}
+
+type dialedKey struct{}
+
+// Hop says which upstream connection a request needs.
+type Hop struct {
+	ID          spiffeid.ID
+	Target      policy.Target
+	Destination *policy.Destination
+	Certificate *tls.Certificate // client certificate, or nil
+}
+
+func (h Hop) trust() string { return h.Destination.RootsDigest + "|" + h.Destination.Dial }
+
+func (h Hop) key(proto string) poolKey {
+	k := poolKey{id: h.ID, target: h.Target, proto: proto, trust: h.trust()}
+	if h.Certificate != nil && len(h.Certificate.Certificate) > 0 {
+		sum := sha256.Sum256(h.Certificate.Certificate[0])
+		k.cert = hex.EncodeToString(sum[:])
+	}
+	return k
+}
+
+func (h Hop) route() Route {
+	return Route{Host: h.Target.Host, Port: h.Target.Port, Dial: h.Destination.Dial, Allow: h.Destination.AllowPrivate}
+}
+
+// need narrows what connection a request can take.
+type need struct {
+	proto string
+	fresh bool // only one that was idle for less than freshFor
+	brand bool // only a new one
+}
+
+// acquire returns a connection with one reserved place on it; the caller makes exactly
+// one RoundTrip on it or releases it. reused tells whether it had served before.
+func (p *Pool) acquire(ctx context.Context, h Hop, n need) (uc *upstreamConn, reused bool, err error) {
+	k := h.key(n.proto)
+	for range 3 { // a dialled h2 connection may be full by the time we get to it
+		if !n.brand {
+			if uc := p.take(k, n); uc != nil {
+				return uc, uc.uses.Add(1) > 1, nil
+			}
+		}
+		uc, err := p.open(ctx, k, h)
+		if err != nil {
+			return nil, false, err
+		}
+		if uc.cc.Reserve() == nil {
+			return uc, uc.uses.Add(1) > 1, nil
+		}
+	}
+	return nil, false, fmt.Errorf("%w: every connection to %s is full", errConnect, h.Target.Host)
+}
+
+// take finds a kept connection with a free place, newest first, and forgets dead ones.
+func (p *Pool) take(k poolKey, n need) *upstreamConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.groups[k]
+	if g == nil {
+		return nil
+	}
+	for i := len(g.conns) - 1; i >= 0; i-- {
+		uc := g.conns[i]
+		if uc.retired || uc.cc.Err() != nil {
+			g.conns = slices.Delete(g.conns, i, i+1)
+			continue
+		}
+		if n.fresh && k.proto == protoH1 && time.Since(time.Unix(0, uc.lastIdle.Load())) > freshFor {
+			continue
+		}
+		if uc.cc.Reserve() == nil {
+			return uc
+		}
+	}
+	return nil
+}
+
+// open makes a connection and keeps it. HTTP/2 connections are opened once for all who
+// wait; the dial is detached from the first caller so that its leaving hurts nobody.
+func (p *Pool) open(ctx context.Context, k poolKey, h Hop) (*upstreamConn, error) {
+	if k.proto == protoH1 {
+		ctx, cancel := context.WithTimeoutCause(ctx, p.opt.Dial, errDialTimeout)
+		defer cancel()
+		return p.connect(ctx, k, h)
+	}
+	ch := p.flights.DoChan(k.flight(), func() (any, error) {
+		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), p.opt.Dial, errDialTimeout)
+		defer cancel()
+		return p.connect(ctx, k, h)
+	})
+	select {
+	case r := <-ch:
+		uc, _ := r.Val.(*upstreamConn)
+		return uc, r.Err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// flight is an unambiguous text form of the key: every part is quoted.
+func (k poolKey) flight() string {
+	return fmt.Sprintf("%q %q %d %q %q %q", k.id.String(), k.target.Host, k.target.Port, k.proto, k.trust, k.cert)
+}
+
+var errDialTimeout = fmt.Errorf("%w: time-out", errConnect)
+
+// connect dials, verifies and keeps one connection of the key's protocol.
+func (p *Pool) connect(ctx context.Context, k poolKey, h Hop) (*upstreamConn, error) {
+	tc, err := p.handshake(ctx, k, h, []string{k.proto})
+	if err != nil {
+		return nil, err
+	}
+	if got := negotiated(tc); got != k.proto {
+		_ = tc.Close()
+		p.protos.Add(protoKey{h.Target, h.trust()}, protoEntry{got, time.Now().Add(protoMemory)})
+		return nil, fmt.Errorf("%w: %s instead of %s", errALPN, got, k.proto)
+	}
+	return p.keep(ctx, k, tc)
+}
+
+// handshake dials the route and verifies the certificate for the rule's host. There is
+// no way to skip the verification (MUST T3).
+func (p *Pool) handshake(ctx context.Context, k poolKey, h Hop, alpn []string) (*tls.Conn, error) {
+	raw, err := p.opt.Dialer.DialContext(ctx, h.route())
+	if err != nil {
+		return nil, err
+	}
+	roots := h.Destination.Roots
+	if roots == nil {
+		roots = p.opt.Roots
+	}
+	cfg := &tls.Config{
+		ServerName: h.Target.Host, RootCAs: roots, MinVersion: tls.VersionTLS12,
+		NextProtos: alpn, ClientSessionCache: p.sessions(k),
+	}
+	if h.Certificate != nil {
+		cfg.Certificates = []tls.Certificate{*h.Certificate}
+	}
+	tc := tls.Client(raw, cfg)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, classifyHandshake(ctx, err)
+	}
+	return tc, nil
+}
+
+func classifyHandshake(ctx context.Context, err error) error {
+	var verify *tls.CertificateVerificationError
+	var alert tls.AlertError
+	switch {
+	case errors.As(err, &verify):
+		return fmt.Errorf("%w: %w", errVerify, err)
+	case errors.As(err, &alert) && alert == 120: // no_application_protocol (RFC 7301)
+		return fmt.Errorf("%w: %w", errALPN, err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", errConnect, context.Cause(ctx))
+	}
+	return fmt.Errorf("%w: %w", errConnect, err)
+}
+
+func negotiated(tc *tls.Conn) string {
+	if tc.ConnectionState().NegotiatedProtocol == protoH2 {
+		return protoH2
+	}
+	return protoH1
+}
+
+// sessions returns the TLS session cache of a key: sessions are as private as
+// connections are.
+func (p *Pool) sessions(k poolKey) tls.ClientSessionCache {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.group(k).sessions
+}
+
+// group returns the key's group, making it if need be. p.mu is held.
+func (p *Pool) group(k poolKey) *group {
+	g := p.groups[k]
+	if g == nil {
+		g = &group{sessions: tls.NewLRUClientSessionCache(4)}
+		p.groups[k] = g
+	}
+	return g
+}
+
+// keep turns a verified connection into a client connection of the pool.
+func (p *Pool) keep(ctx context.Context, k poolKey, tc *tls.Conn) (*upstreamConn, error) {
+	cc, err := p.transport.NewClientConn(context.WithValue(ctx, dialedKey{}, tc), "https", "upstream.invalid:443")
+	if err != nil {
+		_ = tc.Close()
+		return nil, fmt.Errorf("%w: %w", errConnect, err)
+	}
+	uc := &upstreamConn{cc: cc, proxied: p.opt.Dialer.Proxy != nil}
+	if ap, err := netip.ParseAddrPort(tc.RemoteAddr().String()); err == nil {
+		uc.ip = ap
+	}
+	uc.lastIdle.Store(time.Now().UnixNano())
+	cc.SetStateHook(func(cc *http.ClientConn) {
+		if cc.InFlight() == 0 {
+			uc.lastIdle.Store(time.Now().UnixNano())
+		}
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		_ = cc.Close()
+		return nil, fmt.Errorf("%w: pool is closed", errConnect)
+	}
+	g := p.group(k)
+	g.conns = append(g.conns, uc)
+	return uc, nil
+}
+
+// Protocol finds out which protocol the upstream speaks for a client that offered
+// these, dialling it once per target and hour; the connection is kept for the request
+// that follows. offered holds h2, http/1.1 or both. On an error the caller finishes the
+// client's handshake all the same and answers the request with the reason.
+func (p *Pool) Protocol(ctx context.Context, h Hop, offered []string) (string, error) {
+	if !slices.Contains(offered, protoH2) {
+		return protoH1, nil
+	}
+	pk := protoKey{h.Target, h.trust()}
+	if e, ok := p.protos.Get(pk); ok && time.Now().Before(e.until) {
+		return e.proto, nil
+	}
+	ch := p.flights.DoChan("alpn "+h.key("").flight(), func() (any, error) {
+		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), alpnDial, errDialTimeout)
+		defer cancel()
+		return p.learn(ctx, h, pk)
+	})
+	select {
+	case r := <-ch:
+		proto, _ := r.Val.(string)
+		return proto, r.Err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+func (p *Pool) learn(ctx context.Context, h Hop, pk protoKey) (string, error) {
+	tc, err := p.handshake(ctx, h.key(protoH2), h, []string{protoH2, protoH1})
+	if err != nil {
+		return "", err
+	}
+	proto := negotiated(tc)
+	p.protos.Add(pk, protoEntry{proto, time.Now().Add(protoMemory)})
+	if _, err := p.keep(ctx, h.key(proto), tc); err != nil {
+		return "", err
+	}
+	return proto, nil
+}
+
+// forget drops what is remembered of an upstream's protocol.
+func (p *Pool) forget(h Hop) { p.protos.Remove(protoKey{h.Target, h.trust()}) }
+
+// drop closes a connection that must not be used again.
+func (p *Pool) drop(uc *upstreamConn) { _ = uc.cc.Close() }
+
+// sweep closes connections that were idle too long or are too many, and forgets
+// groups that hold none.
+func (p *Pool) sweep() {
+	defer p.stopped.Done()
+	t := time.NewTicker(5 * time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-p.stop:
+			return
+		case now := <-t.C:
+			for _, uc := range p.surplus(now) {
+				_ = uc.cc.Close()
+			}
+		}
+	}
+}
+
+// surplus removes from the groups what has to be closed.
+func (p *Pool) surplus(now time.Time) []*upstreamConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out, idle []*upstreamConn
+	for k, g := range p.groups {
+		kept, mine := make([]*upstreamConn, 0, len(g.conns)), 0
+		for i := len(g.conns) - 1; i >= 0; i-- { // newest first
+			uc := g.conns[i]
+			switch busy := uc.cc.InFlight() > 0; {
+			case uc.cc.Err() != nil:
+			case busy:
+				kept = append(kept, uc)
+			case mine >= p.opt.IdlePerKey || now.UnixNano()-uc.lastIdle.Load() > int64(p.opt.IdleFor):
+				out = append(out, uc)
+			default:
+				mine++
+				kept = append(kept, uc)
+				idle = append(idle, uc)
+			}
+		}
+		if len(kept) == 0 {
+			delete(p.groups, k)
+			continue
+		}
+		slices.Reverse(kept)
+		g.conns = kept
+	}
+	return append(out, p.oldest(idle)...)
+}
+
+// oldest picks the connections over the limit, longest idle first, and marks them so
+// that nobody takes them before they are closed. p.mu is held.
+func (p *Pool) oldest(idle []*upstreamConn) []*upstreamConn {
+	if len(idle) <= p.opt.Idle {
+		return nil
+	}
+	slices.SortFunc(idle, func(a, b *upstreamConn) int { return int(a.lastIdle.Load() - b.lastIdle.Load()) })
+	over := idle[:len(idle)-p.opt.Idle]
+	for _, uc := range over {
+		uc.retired = true
+	}
+	return over
+}
+
+// Idle reports how many connections are kept and how many of them are idle.
+func (p *Pool) Idle() (total, idle int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, g := range p.groups {
+		for _, uc := range g.conns {
+			total++
+			if uc.cc.InFlight() == 0 {
+				idle++
+			}
+		}
+	}
+	return total, idle
+}
+
+// Close closes every connection and stops the sweeper.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.closed = true
+	groups := p.groups
+	p.groups = map[poolKey]*group{}
+	p.mu.Unlock()
+	close(p.stop)
+	p.stopped.Wait()
+	for _, g := range groups {
+		for _, uc := range g.conns {
+			_ = uc.cc.Close()
+		}
+	}
+}

@@ -1,0 +1,256 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+	"time"
+
+	"github.com/egret-proxy/egret/identity"
+	"github.com/egret-proxy/egret/policy"
+)
+
+// Server is the data path. Make one with New, give it entrances with Serve, end it with
+// Drain. Safe for concurrent use.
+type Server struct {
+	deps    Deps
+	limits  Limits
+	metrics *metrics
+	table   *connTable
+	queue   *chanListener
+	inner   *http.Server
+	forward *httputil.ReverseProxy
+	tls     *tlsSettings
+
+	base    context.Context // ends when the drain's grace is over
+	end     context.CancelCauseFunc
+	running sync.WaitGroup // goroutines of ours
+
+	mu     sync.Mutex
+	outers []*http.Server
+}
+
+// New makes a Server and starts what serves intercepted connections. Call Drain or
+// Close to end it.
+func New(d Deps, l Limits) (*Server, error) {
+	if d.Policy == nil || d.Credentials == nil || d.Leaves == nil || d.Upstream == nil || d.Audit == nil || d.Logger == nil {
+		return nil, errors.New("proxy: every dependency is required")
+	}
+	m, err := newMetrics(d.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{deps: d, limits: l.withDefaults(), metrics: m, queue: newChanListener()}
+	s.base, s.end = context.WithCancelCause(context.Background())
+	s.table = newConnTable(s.limits)
+	s.tls = newTLSSettings(s)
+	s.forward = s.newForward()
+	s.inner = s.newInner()
+	s.metrics.live(s)
+	s.running.Add(2)
+	go func() { defer s.running.Done(); _ = s.inner.Serve(s.queue) }()
+	go func() { defer s.running.Done(); s.watch() }()
+	return s, nil
+}
+
+// newInner makes the one HTTP server of all intercepted connections (DESIGN: ALPN, h2,
+// limits, 100-continue, panics, idle and shutdown are the standard library's).
+func (s *Server) newInner() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	return &http.Server{
+		Handler:           s,
+		Protocols:         protocols,
+		ReadHeaderTimeout: s.limits.Handshake,
+		IdleTimeout:       s.limits.Idle,
+		MaxHeaderBytes:    2 * s.limits.HeaderBytes, // our own 431, which can be explained, speaks first
+		ErrorLog:          slog.NewLogLogger(s.deps.Logger.With("component", "inner").Handler(), slog.LevelDebug),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          100,
+			MaxReceiveBufferPerStream:     256 << 10,
+			MaxReceiveBufferPerConnection: 1 << 20,
+			SendPingTimeout:               time.Minute,
+			PingTimeout:                   15 * time.Second,
+		},
+		DisableGeneralOptionsHandler: true,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, clientConnOf(c))
+		},
+		ConnState: func(c net.Conn, st http.ConnState) {
+			if st == http.StateClosed {
+				s.ended(clientConnOf(c))
+			}
+		},
+	}
+}
+
+func clientConnOf(c net.Conn) *clientConn {
+	tc, ok := c.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	cc, _ := tc.NetConn().(*clientConn)
+	return cc
+}
+
+// Serve accepts connections of one entrance until its listener is closed or Drain is
+// called; it returns nil then.
+func (s *Server) Serve(e Entrance) error {
+	if e.Identity == nil || e.Listener == nil {
+		return errors.New("proxy: an entrance needs a listener and an identity")
+	}
+	outer := s.newOuter(&e)
+	s.mu.Lock()
+	s.outers = append(s.outers, outer)
+	s.mu.Unlock()
+	l := e.Listener
+	if e.TLS != nil {
+		l = tls.NewListener(l, entranceTLS(e.TLS))
+	}
+	if err := outer.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("listener %q: %w", e.Name, err)
+	}
+	return nil
+}
+
+// entranceTLS hardens the listener's own TLS: HTTP/1.1 only, a client certificate is
+// asked for and verified by the resolver for every connection; no session is resumed,
+// so that nobody comes in without showing it (MUST I3).
+func entranceTLS(base *tls.Config) *tls.Config {
+	cfg := base.Clone()
+	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
+	cfg.NextProtos = []string{protoH1}
+	cfg.SessionTicketsDisabled = true
+	cfg.ClientAuth = tls.RequestClientCert
+	return cfg
+}
+
+// watch ends once a second what must not go on: expired evidence, over-long streams. It
+// also writes the start record of streams that have become long.
+func (s *Server) watch() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.base.Done():
+			return
+		case <-t.C:
+			s.Recheck()
+		}
+	}
+}
+
+// Recheck asks identity and policy again for everything that is running and cuts what
+// is no longer allowed. Call it after a new policy is in force. It returns how many
+// connections, streams and tunnels were cut.
+func (s *Server) Recheck() int {
+	p, now, n := s.deps.Policy(), time.Now(), 0
+	for _, c := range s.table.all() {
+		if _, err := c.caller.Workload(); err != nil {
+			c.cut(identityRefusal(err))
+			n++
+			continue
+		}
+		for _, x := range c.running() {
+			if err := x.recheck(p, s.limits, now); err != nil {
+				x.cancel(err)
+				n++
+			}
+		}
+	}
+	if n > 0 {
+		s.metrics.cut.Add(float64(n))
+	}
+	return n
+}
+
+// Drained says how a drain went.
+type Drained struct {
+	Cut  int           // streams, tunnels and requests that were still open at the end of the grace
+	Took time.Duration //
+}
+
+// Drain stops accepting, lets what is in flight finish until ctx ends, then cuts the
+// rest. No request in flight is cut within the grace.
+func (s *Server) Drain(ctx context.Context) Drained {
+	start := time.Now()
+	s.table.drain()
+	s.mu.Lock()
+	outers := s.outers
+	s.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, o := range append(outers, s.inner) {
+		wg.Go(func() { _ = o.Shutdown(ctx) })
+	}
+	wg.Wait()
+	s.awaitStreams(ctx)
+	cut := 0
+	for _, c := range s.table.all() {
+		cut += max(1, len(c.running()))
+		c.cut(refuse(reasonDrain, nil))
+	}
+	s.close()
+	return Drained{Cut: cut, Took: time.Since(start)}
+}
+
+// Close cuts everything at once.
+func (s *Server) Close() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.Drain(ctx)
+}
+
+func (s *Server) close() {
+	s.end(errDraining)
+	s.mu.Lock()
+	for _, o := range s.outers {
+		_ = o.Close()
+	}
+	s.mu.Unlock()
+	_ = s.inner.Close()
+	_ = s.queue.Close()
+	s.running.Wait()
+}
+
+// awaitStreams waits for connections that the HTTP servers no longer know: upgraded
+// ones, tunnels, and those still in their handshake.
+func (s *Server) awaitStreams(ctx context.Context) {
+	t := time.NewTicker(20 * time.Millisecond)
+	defer t.Stop()
+	for len(s.table.all()) > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// identityRefusal says in the product's words why there is no identity.
+func identityRefusal(err error) *refusal {
+	for target, reason := range map[error]policy.Reason{
+		identity.ErrUnknown:       reasonNoIdentity,
+		identity.ErrInvalid:       reasonInvalidEvidence,
+		identity.ErrExpired:       reasonSVIDExpired,
+		identity.ErrRevoked:       reasonSVIDRevoked,
+		identity.ErrGone:          reasonCallerGone,
+		identity.ErrWrongAudience: reasonWrongAudience,
+		identity.ErrTrustDomain:   reasonTrustDomain,
+		identity.ErrUnavailable:   reasonNoSource,
+	} {
+		if errors.Is(err, target) {
+			return refuse(reason, err)
+		}
+	}
+	return refuse(reasonInvalidEvidence, err)
+}

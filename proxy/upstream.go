@@ -1,0 +1,170 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/egret-proxy/egret/credential"
+)
+
+// wire is the last stage: it takes a verified upstream connection, applies the
+// credential and sends. It follows no redirect and keeps no cookie.
+type wire struct{ s *Server }
+
+// RoundTrip implements http.RoundTripper for the forwarder.
+func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	x := exchangeFrom(req.Context())
+	begin := time.Now()
+	defer func() { x.rec.TUpstream = time.Since(begin) }()
+	if err := x.c.dialErr; err != nil && x.c.requests.Load() == 1 {
+		return nil, err // found out while the client's handshake waited; the next request tries again
+	}
+	resp, err := w.send(x, req, x.cred)
+	if err != nil || x.cred == nil || !refusedCredential(resp, x.c.dest.Refused) {
+		return resp, err
+	}
+	return w.renew(x, req, resp)
+}
+
+// renew handles a credential that the SaaS refused (MUST C7): exactly that value is
+// dropped and one new one is fetched; the request is repeated only if it had no body and
+// repeating it is safe. Otherwise the SaaS's own answer goes through, and a header says
+// whose fault it is.
+func (w wire) renew(x *exchange, req *http.Request, resp *http.Response) (*http.Response, error) {
+	w.s.deps.Credentials.Invalidate(x.key, x.cred.Fingerprint())
+	if req.Body == nil && idempotent(req.Method) {
+		cred, ref := w.s.credential(x.ctx, x.key, x.c.caller)
+		if ref == nil && cred.Fingerprint() != x.cred.Fingerprint() {
+			again, err := w.send(x, req, cred)
+			if err == nil {
+				_ = resp.Body.Close()
+				resp = again
+				x.rec.Fingerprint = cred.Fingerprint()
+				if !refusedCredential(resp, x.c.dest.Refused) {
+					w.s.metrics.replayed.Inc()
+					return resp, nil
+				}
+				w.s.deps.Credentials.Invalidate(x.key, cred.Fingerprint())
+			}
+		}
+	}
+	x.rec.Layer, x.rec.Reason = reasonUpstreamAuth.Layer(), reasonUpstreamAuth.Code()
+	x.w.Header().Set("Egret-Decision", decisionHeader(reasonUpstreamAuth, x.rec.ID))
+	x.w.Header().Set("Proxy-Status", proxyStatus(reasonUpstreamAuth))
+	return resp, nil
+}
+
+// idempotent methods may be sent twice (RFC 9110, 9.2.2).
+func idempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// send makes one attempt, and a second one on a new connection where a kept one turned
+// out to be dead and repeating cannot do harm.
+func (w wire) send(x *exchange, req *http.Request, cred credential.Credential) (*http.Response, error) {
+	hop := x.c.hop(nil)
+	if cred != nil {
+		hop.Certificate = cred.ClientCertificate()
+	}
+	n := need{proto: protoH1, fresh: req.Body != nil}
+	if x.r.ProtoMajor == 2 {
+		n.proto = protoH2
+	}
+	resp, reused, err := w.attempt(x, req, hop, n, cred)
+	if err != nil && reused && req.Body == nil && idempotent(req.Method) && x.ctx.Err() == nil {
+		n.brand = true
+		resp, _, err = w.attempt(x, req, hop, n, cred)
+	}
+	if errors.Is(err, errALPN) {
+		w.s.deps.Upstream.forget(hop)
+		x.w.Header().Set("Connection", "close") // the client's next connection learns the new protocol
+	}
+	return resp, err
+}
+
+// attempt sends once. The connection has been verified for the rule's host before the
+// credential is applied, and nothing touches the headers after that.
+func (w wire) attempt(x *exchange, req *http.Request, hop Hop, n need, cred credential.Credential) (*http.Response, bool, error) {
+	uc, reused, err := w.s.deps.Upstream.acquire(req.Context(), hop, n)
+	if err != nil {
+		return nil, false, err
+	}
+	x.rec.UpstreamIP = uc.address()
+	out := req
+	if cred != nil {
+		out = withOwnHeader(req)
+		if err := cred.Apply(out); err != nil {
+			uc.cc.Release()
+			return nil, false, refuse(reasonCredApply, err)
+		}
+	}
+	resp, err := uc.cc.RoundTrip(out)
+	if err != nil {
+		if uc.cc.Err() != nil || n.proto == protoH1 {
+			w.s.deps.Upstream.drop(uc)
+		}
+		return nil, reused, err
+	}
+	resp.Request = req // without the credential: nothing downstream can leak it
+	return resp, reused, nil
+}
+
+// withOwnHeader copies the request with headers and URL of its own, so that the
+// credential is in no request that anybody else holds.
+func withOwnHeader(req *http.Request) *http.Request {
+	out := new(http.Request)
+	*out = *req
+	out.Header = req.Header.Clone()
+	u := *req.URL
+	out.URL = &u
+	return out
+}
+
+func (uc *upstreamConn) address() string {
+	if uc.proxied {
+		return "proxy" // the corporate proxy resolved: the address check is its own (MUST T13)
+	}
+	if !uc.ip.IsValid() {
+		return ""
+	}
+	return uc.ip.Addr().Unmap().String()
+}
+
+// classifyUpstream says in the product's words why there is no response.
+func classifyUpstream(err error) *refusal {
+	var ref *refusal
+	var ne net.Error
+	var verify *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &ref):
+		return ref
+	case errors.Is(err, errVerify), errors.As(err, &verify):
+		return refuse(reasonTLS, err)
+	case errors.Is(err, errPrivate):
+		return refuse(reasonPrivateAddress, err)
+	case errors.Is(err, errALPN):
+		return refuse(reasonProtocol, err)
+	case errors.Is(err, errProxy):
+		return refuse(reasonUpstreamProxy, err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, errDialTimeout), errors.As(err, &ne) && ne.Timeout():
+		return refuse(reasonTimeout, err)
+	case errors.Is(err, errDNS):
+		return refuse(reasonDNS, err)
+	case errors.Is(err, errConnect):
+		return refuse(reasonConnect, err)
+	}
+	return refuse(reasonReset, fmt.Errorf("while waiting for the answer: %w", err))
+}
