@@ -73,8 +73,7 @@ func (s *Server) identify(ctx context.Context, c *clientConn, e *Entrance, r *ht
 // header that is ever evidence, only where the listener asks for it, and it is taken
 // off the request here, before anything is logged or forwarded (MUST I1, I10).
 func evidence(e *Entrance, r *http.Request, raw net.Conn) (identity.Peer, error) {
-	auth := r.Header.Values("Proxy-Authorization")
-	r.Header.Del("Proxy-Authorization")
+	jwt, err := identity.TakeProxyAuthorization(r.Header)
 	var p identity.Peer
 	if raw != nil {
 		if ap, err := netip.ParseAddrPort(raw.RemoteAddr().String()); err == nil {
@@ -84,11 +83,7 @@ func evidence(e *Entrance, r *http.Request, raw net.Conn) (identity.Peer, error)
 	if r.TLS != nil {
 		p.Chain = r.TLS.PeerCertificates
 	}
-	if e.Challenge && len(auth) > 0 {
-		if len(auth) > 1 {
-			return p, identity.ErrInvalid
-		}
-		jwt, err := identity.ParseProxyAuthorization(auth[0])
+	if e.Challenge {
 		if err != nil {
 			return p, err
 		}

@@ -265,4 +265,3 @@ func (b *bufferPool) Get() []byte {
 
 // Put implements httputil.BufferPool.
 func (b *bufferPool) Put(p []byte) { b.pool.Put(&p) }
-
