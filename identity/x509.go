@@ -64,7 +64,7 @@ func (x *X509) Resolve(_ context.Context, p Peer) (Caller, error) {
 	if err != nil {
 		return nil, orKnown(err, ErrInvalid)
 	}
-	now := c.verify(bundle)
+	now := c.verify(bundle, ErrInvalid)
 	if now.err != nil {
 		return nil, fmt.Errorf("client certificate of %q: %w", id, now.err)
 	}
@@ -120,14 +120,12 @@ func (c *x509Caller) Workload() (Workload, error) {
 	}
 	now := c.last.Load()
 	if now.bundle != bundle {
-		now = c.verify(bundle)
+		now = c.verify(bundle, ErrRevoked)
 		c.last.Store(now)
 	}
 	switch {
-	case errors.Is(now.err, ErrExpired):
-		return Workload{}, now.err
 	case now.err != nil:
-		return Workload{}, fmt.Errorf("%w: %w", ErrRevoked, now.err)
+		return Workload{}, now.err
 	case !time.Now().Before(now.expires):
 		return Workload{}, fmt.Errorf("%w: client certificate ended at %s", ErrExpired, now.expires.UTC().Format(time.RFC3339))
 	}
@@ -135,11 +133,11 @@ func (c *x509Caller) Workload() (Workload, error) {
 }
 
 // verify verifies the chain against one bundle, which answers for its own trust domain
-// only.
-func (c *x509Caller) verify(bundle *x509bundle.Bundle) *vouched {
+// only. A flaw is ErrExpired or else what the caller says.
+func (c *x509Caller) verify(bundle *x509bundle.Bundle, flaw error) *vouched {
 	_, chains, err := x509svid.Verify(c.chain, bundle)
 	if err != nil {
-		return &vouched{bundle: bundle, err: fmt.Errorf("%w: %w", kindOf(err, c.chain[0]), err)}
+		return &vouched{bundle: bundle, err: fmt.Errorf("%w: %w", kindOf(err, c.chain[0], flaw), err)}
 	}
 	v := &vouched{bundle: bundle}
 	for _, chain := range chains {
@@ -152,12 +150,12 @@ func (c *x509Caller) verify(bundle *x509bundle.Bundle) *vouched {
 
 // kindOf tells an ended leaf from every other flaw; an ended CA is not the caller's
 // expiry but the bundle's word.
-func kindOf(err error, leaf *x509.Certificate) error {
+func kindOf(err error, leaf *x509.Certificate, flaw error) error {
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) && invalid.Reason == x509.Expired && !time.Now().Before(leaf.NotAfter) {
 		return ErrExpired
 	}
-	return ErrInvalid
+	return flaw
 }
 
 // firstEnd returns when the first certificate of a chain ends.
