@@ -1,0 +1,214 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"crypto/x509"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	api "github.com/egret-proxy/egret/api/v1alpha1"
+	"github.com/egret-proxy/egret/certs"
+)
+
+// LoadOptions is what a load needs to know besides the files.
+type LoadOptions struct {
+	// Permits reports whether a loaded intermediate may name a host: certs.Issuer's.
+	// For "*.example.com" it is asked for example.com. Nil permits nothing, unless the
+	// issuer is ephemeral, which is made for whatever is loaded.
+	Permits func(host string) bool
+	// PermitHint returns the command that makes an intermediate for a host. Nil: egret ca issue.
+	PermitHint func(host string) string
+	// Authorities are egret's own CA certificates, which no file of upstream roots may
+	// hold (MUST T12). Those that carry egret's marker are known without it.
+	Authorities []*x509.Certificate
+	// Env is the machine; the zero Env is the real one.
+	Env Env
+}
+
+// Bundle is one consistent load: what a running egret swaps in. Immutable.
+type Bundle struct {
+	Node     *Node
+	Compiled *api.Compiled
+	Objects  []api.Object // what it was compiled from, for reports
+	Files    []string     // every file that was read or is named as the place of a secret
+	Snapshot Snapshot     // of the policy folders and Files, from before they were read, for Watch
+	Digest   string       // changes with every object, root and bound that a decision depends on
+}
+
+// Load reads, validates and compiles the policy of a node. It is all or nothing: with
+// one fault the Bundle is nil, and whoever reloads keeps the last good one (MUST G3).
+// All faults are reported at once, except that the objects are held against each
+// other only when all of them could be decoded.
+func Load(node *Node, opt LoadOptions) (*Bundle, Faults) {
+	before := TakeSnapshot(policyRoots(node)...)
+	docs, faults := LoadPolicy(node.Policy.Paths)
+	l := &loader{node: node, opt: opt, env: opt.Env.complete(), docs: docs, faults: faults, seen: before}
+	for i := range docs.Objects {
+		l.object(i, len(faults) > 0)
+	}
+	compiled := l.compile(len(faults) > 0)
+	if len(l.faults) > 0 {
+		return nil, l.faults.sorted()
+	}
+	return &Bundle{
+		Node: node, Compiled: compiled, Objects: docs.Objects, Digest: compiled.Set.Digest,
+		Files: slices.Concat(docs.Files, l.files), Snapshot: l.seen,
+	}, nil
+}
+
+func policyRoots(node *Node) []string {
+	var out []string
+	for _, p := range node.Policy.Paths {
+		out = append(out, p.Path)
+	}
+	return out
+}
+
+type loader struct {
+	node   *Node
+	opt    LoadOptions
+	env    Env
+	docs   *Documents
+	faults Faults
+	files  []string // named by objects that may name files
+	seen   Snapshot
+}
+
+func (l *loader) bad(object int, path, value, rule, hint string) {
+	l.faults = append(l.faults, l.docs.Fault(object, api.Fault{Path: path, Value: value, Rule: rule, Hint: hint}))
+}
+
+// object checks what one object names outside itself, where it is good and its author
+// may name anything. Its own faults are told by Compile, or here where the objects
+// cannot be compiled.
+func (l *loader) object(i int, alone bool) {
+	o := &l.docs.Objects[i]
+	found := validate(o)
+	if alone {
+		for _, f := range found {
+			l.faults = append(l.faults, l.docs.Fault(i, f))
+		}
+	}
+	if len(found) > 0 || len(o.Scope) > 0 { // what is not theirs to name is refused by Compile (MUST G1)
+		return
+	}
+	for _, name := range fileFields(o) {
+		if *name != "" && !slices.Contains(l.files, *name) {
+			l.files = append(l.files, *name)
+			l.seen = l.seen.With(TakeSnapshot(*name))
+		}
+	}
+	switch {
+	case o.Destination != nil:
+		l.destination(i, &o.Destination.Spec)
+	case o.Credential != nil:
+		l.provider(i, &o.Credential.Spec.Provider)
+	}
+}
+
+// compile holds the objects against each other. Without all of them, references would
+// only seem to be broken.
+func (l *loader) compile(incomplete bool) *api.Compiled {
+	if incomplete {
+		return nil
+	}
+	compiled, found := api.Compile(l.docs.Objects, api.Options{
+		Roots:          l.roots,
+		UnlistedTunnel: l.node.Egress.Unlisted == "tunnel",
+		MaxStream:      l.node.Limits.MaxStream,
+	})
+	for _, f := range found {
+		l.faults = append(l.faults, l.docs.Fault(f.Object, f.Fault))
+	}
+	return compiled
+}
+
+// roots reads a file of roots for Compile. Only files that an author without a scope
+// has named are opened at all.
+func (l *loader) roots(file string) (*x509.CertPool, string, error) {
+	if !slices.Contains(l.files, file) {
+		return nil, "", errors.New("must be absent in a source that has a scope")
+	}
+	if err := regular(l.env, file, maxSecretBytes); err != nil {
+		return nil, "", errors.New(mustBeReadable(err))
+	}
+	pool, digest, err := certs.LoadUpstreamRoots(file, l.opt.Authorities...)
+	if err != nil {
+		return nil, "", errors.New("must be a PEM file of roots: " + err.Error())
+	}
+	return pool, digest, nil
+}
+
+func validate(o *api.Object) []api.Fault {
+	switch {
+	case o.Workload != nil:
+		return o.Workload.Validate()
+	case o.Destination != nil:
+		return o.Destination.Validate()
+	case o.Credential != nil:
+		return o.Credential.Validate()
+	}
+	return o.AccessPolicy.Validate()
+}
+
+func (l *loader) destination(i int, s *api.DestinationSpec) {
+	if s.Intercept == "never" || l.node.Certs.Issuer.Ephemeral != nil {
+		return
+	}
+	for j, host := range s.Hosts {
+		if !l.permits(host) {
+			l.bad(i, at("spec.hosts", j), host, "must be inside the permitted names of the loaded intermediates", l.permitHint(host))
+		}
+	}
+}
+
+// permits asks for the name that a constraint would have to hold (MUST K2).
+func (l *loader) permits(host string) bool {
+	return l.opt.Permits != nil && l.opt.Permits(strings.TrimPrefix(host, "*."))
+}
+
+func (l *loader) permitHint(host string) string {
+	if l.opt.PermitHint != nil {
+		return l.opt.PermitHint(host)
+	}
+	return "run: egret ca issue --host " + shellWord(host)
+}
+
+func (l *loader) provider(i int, p *api.Provider) {
+	if p.Static != nil {
+		l.secret(i, "spec.provider.static.value", &p.Static.Value)
+	}
+	if p.OAuth2 != nil && p.OAuth2.ClientSecret != nil {
+		l.secret(i, "spec.provider.oauth2.clientSecret", p.OAuth2.ClientSecret)
+	}
+}
+
+// secret checks that a secret is where the object says, without keeping it (MUST P3).
+func (l *loader) secret(i int, path string, s *api.SecretSource) {
+	switch {
+	case s.File != "":
+		l.secretFile(i, path+".file", s.File)
+	case s.SystemdCredential != "":
+		dir := l.env.Getenv("CREDENTIALS_DIRECTORY")
+		if dir == "" {
+			l.bad(i, path+".systemdCredential", "", "must be a credential of egret's unit, which has none", "add LoadCredential=NAME:FILE to the unit")
+			return
+		}
+		l.secretFile(i, path+".systemdCredential", filepath.Join(dir, s.SystemdCredential))
+	case !l.node.Secrets.AllowEnv:
+		l.bad(i, path+".env", "", "must not be used, the node does not allow secrets from the environment",
+			"use file, or set secrets: {allowEnv: true} in egret.yaml: other processes of the same user can read it")
+	case l.env.Getenv(s.Env) == "":
+		l.bad(i, path+".env", "", "must name a variable that is set", "")
+	}
+}
+
+func (l *loader) secretFile(i int, path, name string) {
+	if err := regular(l.env, name, maxSecretBytes); err != nil {
+		l.bad(i, path, name, mustBeReadable(err), "")
+	}
+}

@@ -1,0 +1,197 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Ports that Istio's sidecar takes for itself in a pod; traffic to them is either
+// swallowed or bypasses egret.
+const (
+	istioFirst = 15000
+	istioLast  = 15100
+)
+
+// maxUnixPath is what fits into sockaddr_un on Linux, with its closing zero.
+const maxUnixPath = 107
+
+var (
+	listenerName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	systemdName  = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,255}$`)
+)
+
+func (c *checker) listeners() {
+	if len(c.node.Listeners) == 0 {
+		c.bad("listeners", "", "must hold at least one listener", "")
+	}
+	names, addresses := map[string]int{}, map[string]int{}
+	for i := range c.node.Listeners {
+		l := &c.node.Listeners[i]
+		entry := at("listeners", i)
+		c.listenerName(entry, l.Name)
+		c.unique(entry+".name", l.Name, names, i)
+		kind := c.address(entry+".address", l.Address)
+		if !strings.HasSuffix(l.Address, ":0") {
+			c.unique(entry+".address", l.Address, addresses, i)
+		}
+		if l.TLS != nil {
+			c.pair(entry+".tls.cert", &l.TLS.Cert, entry+".tls.key", &l.TLS.Key)
+		}
+		c.identify(entry, l, kind)
+	}
+}
+
+func (c *checker) listenerName(entry, name string) {
+	if !listenerName.MatchString(name) {
+		c.bad(entry+".name", name, "must be 1 to 63 lower-case letters, digits and dashes", "")
+	}
+}
+
+func (c *checker) unique(path, value string, seen map[string]int, i int) {
+	if first, ok := seen[value]; ok && value != "" {
+		c.bad(path, value, fmt.Sprintf("must be unique, listeners[%d] has it too", first), "")
+		return
+	}
+	seen[value] = i
+}
+
+// reach says from where a listener can be reached. The zero value is everywhere.
+type reach int
+
+const (
+	reachAnywhere reach = iota
+	reachUnknown        // the address is systemd's
+	reachNowhere        // not an address: it has its fault
+	reachLoopback
+	reachUnix
+)
+
+// local reports whether only processes of this network namespace (or with access to
+// the socket's file) can reach it.
+func (r reach) local() bool { return r == reachLoopback || r == reachUnix }
+
+// address checks the form of a listener's address.
+func (c *checker) address(path, address string) reach {
+	if name, ok := strings.CutPrefix(address, "systemd:"); ok {
+		if !systemdName.MatchString(name) {
+			c.bad(path, address, "must be systemd: and the FileDescriptorName= of a socket unit", "")
+			return reachNowhere
+		}
+		return reachUnknown
+	}
+	if file, ok := strings.CutPrefix(address, "unix://"); ok {
+		c.socketPath(path, address, file)
+		return reachUnix
+	}
+	return c.hostPort(path, address, "ip:port, unix:///path or systemd:NAME")
+}
+
+func (c *checker) socketPath(path, shown, file string) {
+	switch {
+	case !strings.HasPrefix(file, "/"):
+		c.bad(path, shown, "must be an absolute path", "write unix:///run/egret/NAME.sock with three slashes")
+	case len(file) > maxUnixPath || !printable(file) || strings.HasSuffix(file, "/"):
+		c.bad(path, shown, fmt.Sprintf("must be a path of at most %d printable bytes", maxUnixPath), "")
+	}
+}
+
+// hostPort checks an address of the form IP:port; forms names what may stand there.
+// Names are refused, since what they
+// mean is decided elsewhere and may change.
+func (c *checker) hostPort(path, address, forms string) reach {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		c.bad(path, address, "must be "+forms, addressHint(address))
+		return reachNowhere
+	}
+	if p := ap.Port(); p >= istioFirst && p <= istioLast {
+		c.bad(path, address, fmt.Sprintf("must not use a port from %d to %d", istioFirst, istioLast),
+			"Istio's sidecar takes them in every pod of a mesh; 8630 and up are free")
+	}
+	if ap.Addr().Unmap().IsLoopback() {
+		return reachLoopback
+	}
+	return reachAnywhere
+}
+
+func addressHint(address string) string {
+	host, port, ok := cutLast(address, ":")
+	if n, err := strconv.Atoi(port); !ok || err != nil || n < 0 || n > 65535 {
+		return "write 127.0.0.1:8630"
+	}
+	switch host {
+	case "":
+		return "write 0.0.0.0:" + port + " for every address of the machine, 127.0.0.1:" + port + " for this machine only"
+	case "localhost":
+		return "write 127.0.0.1:" + port
+	}
+	return "write an IP address, not a name"
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// identify checks that a listener says by exactly one way who its callers are, and
+// that this way is sound there (MUST I13).
+//
+// An address that is none has its fault already, and loads nothing.
+func (c *checker) identify(entry string, l *Listener, r reach) {
+	id := l.Identify
+	set := 0
+	for _, is := range []bool{id.Sidecar != nil, id.X509SVID != nil, id.JWTSVID != nil} {
+		if is {
+			set++
+		}
+	}
+	if set != 1 {
+		c.bad(entry+".identify", "", "must have exactly one of sidecar, x509SVID, jwtSVID", "")
+		return
+	}
+	switch {
+	case r == reachNowhere:
+	case id.Sidecar != nil:
+		c.sidecar(entry, l.Address, *id.Sidecar, r)
+	case id.X509SVID != nil && l.TLS == nil:
+		c.bad(entry+".tls", "", "must be set for x509SVID: the client certificate is part of the TLS handshake", "")
+	case id.JWTSVID != nil:
+		c.jwtSVID(entry, l, r)
+	}
+}
+
+func (c *checker) sidecar(entry, address string, s Sidecar, r reach) {
+	switch {
+	case r == reachAnywhere:
+		c.bad(entry+".address", address, "must be a loopback address or a unix socket for sidecar: whoever reaches it acts as the workload",
+			"write 127.0.0.1:PORT, or identify callers by x509SVID")
+	case s.SameUser && c.env.GOOS != "linux":
+		c.bad(entry+".identify.sidecar.sameUser", "true", "is only known on Linux", "identify callers by jwtSVID or x509SVID")
+	case s.SameUser:
+	case r == reachUnknown:
+		c.bad(entry+".identify.sidecar", "", "must have sameUser: true on a systemd socket, whose address is not known here", "")
+	case c.env.HostNetwork():
+		c.bad(entry+".identify.sidecar", "", "must have sameUser: true in the host's network namespace, where every user of the machine can connect",
+			"or run egret in the workload's own network namespace, or identify callers by x509SVID or jwtSVID")
+	}
+}
+
+func (c *checker) jwtSVID(entry string, l *Listener, r reach) {
+	if l.TLS == nil && !r.local() {
+		c.bad(entry+".tls", "", "must be set for jwtSVID on an address that is not loopback or a unix socket: the token is a bearer secret",
+			"add tls: {cert: …, key: …}")
+	}
+	aud := l.Identify.JWTSVID.Audience
+	if aud == "" || len(aud) > maxKey || !printable(aud) {
+		c.bad(entry+".identify.jwtSVID.audience", aud, "must be the audience that tokens for this egret have, 1 to 253 printable bytes", "")
+	}
+}

@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"path/filepath"
+
+	"gopkg.in/yaml.v3"
+
+	api "github.com/egret-proxy/egret/api/v1alpha1"
+)
+
+// Documents is what LoadPolicy read: the objects, and where each of them stands.
+type Documents struct {
+	Objects []api.Object
+	Files   []string // read, in order
+	Dirs    []string // listed, in order
+
+	places []document // of the objects, same indexes
+}
+
+// Fault adds the place in the file to a fault of an object: that of the member, or of
+// the nearest one around it that is written.
+func (d *Documents) Fault(object int, f api.Fault) Fault {
+	if object < 0 || object >= len(d.places) {
+		return Fault{Path: f.Path, Value: shown(f.Path, f.Value), Rule: f.Rule, Hint: f.Hint}
+	}
+	return d.places[object].fault(f.Path, f.Value, f.Rule, f.Hint)
+}
+
+// LoadPolicy reads and decodes the policy documents of all paths, and reports every
+// fault of reading and decoding. The objects are not validated. Documents holds what
+// could be decoded even where there are faults, for checks that report more of them;
+// nothing of it may be used then.
+func LoadPolicy(paths []PolicyPath) (*Documents, Faults) {
+	found := findPolicy(paths)
+	out, faults := &Documents{Dirs: found.dirs}, found.faults
+	env := Env{}.complete()
+	for _, f := range found.files {
+		out.Files = append(out.Files, f.name)
+		data, err := readFile(env, f.name)
+		if err != nil {
+			faults = append(faults, Fault{File: f.name, Rule: mustBeReadable(err)})
+			continue
+		}
+		faults = append(faults, out.add(f, data)...)
+	}
+	return out, faults.sorted()
+}
+
+// add decodes the documents of one file.
+func (d *Documents) add(f policyFile, data []byte) Faults {
+	docs, faults := parse(f.name, data)
+	for _, doc := range docs {
+		object, found := decodeObject(doc)
+		faults = append(faults, found...)
+		if len(found) > 0 || doc.broken {
+			continue
+		}
+		object.Source, object.Scope = f.name, f.scope
+		if len(f.scope) == 0 {
+			resolveFiles(&object, filepath.Dir(f.name))
+		}
+		d.Objects = append(d.Objects, object)
+		d.places = append(d.places, doc)
+	}
+	return faults
+}
+
+// head is what every document begins with.
+type head struct{ APIVersion, Kind string }
+
+// header reads apiVersion and kind without judging anything else.
+func header(d document) head {
+	return head{APIVersion: d.text("apiVersion"), Kind: d.text("kind")}
+}
+
+// text returns the scalar at a top-level key, "" if there is none.
+func (d document) text(key string) string {
+	_, value, rest := step(d.root, key)
+	if value == nil || rest != "" || value.Kind != yaml.ScalarNode || isNull(value) {
+		return ""
+	}
+	return value.Value
+}
+
+// decodeObject decodes a document by its kind.
+func decodeObject(doc document) (api.Object, Faults) {
+	h := header(doc)
+	var faults Faults
+	if h.APIVersion != api.APIVersion {
+		faults = append(faults, doc.fault("apiVersion", h.APIVersion, "must be "+api.APIVersion, ""))
+	}
+	o := api.Object{}
+	var target any
+	switch h.Kind {
+	case api.KindWorkload:
+		o.Workload = new(api.Workload)
+		target = o.Workload
+	case api.KindDestination:
+		o.Destination = new(api.Destination)
+		target = o.Destination
+	case api.KindCredential:
+		o.Credential = new(api.Credential)
+		target = o.Credential
+	case api.KindAccessPolicy:
+		o.AccessPolicy = new(api.AccessPolicy)
+		target = o.AccessPolicy
+	default:
+		return o, append(faults, kindFault(doc, h.Kind))
+	}
+	return o, append(faults, decode(doc, target)...)
+}
+
+func kindFault(doc document, kind string) Fault {
+	kinds := []string{api.KindWorkload, api.KindDestination, api.KindCredential, api.KindAccessPolicy}
+	hint := ""
+	if kind != "" {
+		hint = suggest(kind, kinds)
+	}
+	return doc.fault("kind", kind, oneOf(kinds), hint)
+}
+
+// resolveFiles makes the paths in an object relative to the folder of its file. It is
+// never called for objects of a scoped path, which may not name files at all.
+func resolveFiles(o *api.Object, dir string) {
+	for _, name := range fileFields(o) {
+		if *name != "" && !filepath.IsAbs(*name) {
+			*name = filepath.Join(dir, *name)
+		}
+	}
+}
+
+// fileFields returns every member of an object that names a file.
+func fileFields(o *api.Object) []*string {
+	var out []*string
+	if o.Destination != nil && o.Destination.Spec.TLS != nil {
+		out = append(out, &o.Destination.Spec.TLS.Roots)
+	}
+	if o.Credential == nil {
+		return out
+	}
+	p := &o.Credential.Spec.Provider
+	if p.Static != nil {
+		out = append(out, &p.Static.Value.File)
+	}
+	if p.OAuth2 != nil {
+		out = append(out, &p.OAuth2.Roots)
+		if p.OAuth2.ClientSecret != nil {
+			out = append(out, &p.OAuth2.ClientSecret.File)
+		}
+	}
+	return out
+}

@@ -1,0 +1,140 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// How long a change must have been quiet, and how often is looked without an event.
+const (
+	watchQuiet = 200 * time.Millisecond
+	watchPoll  = 30 * time.Second
+)
+
+// Watch calls onChange, in the caller's goroutine and so never twice at a time,
+// whenever the content of the snapshot's files and folders differs from what it was at
+// the last call: in the snapshot, at first. It returns when ctx ends (nil), or at once
+// where the system gives no watch at all. A load that has read other files than the
+// last needs a new Watch, with the new snapshot.
+//
+// Events of the file system only say when to look; what is compared is content. So a
+// Kubernetes volume that swaps its ..data link, an editor that renames over the file,
+// a file that is deleted and made again, and a lost event (there is a slow poll) all
+// end in the same comparison, and touching a file without changing it in nothing.
+func Watch(ctx context.Context, since Snapshot, onChange func()) error {
+	events, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watching files: %w", err)
+	}
+	defer events.Close()
+	w := &watcher{events: events, last: since, onChange: onChange}
+	w.run(ctx)
+	return nil
+}
+
+type watcher struct {
+	events   *fsnotify.Watcher
+	last     Snapshot
+	onChange func()
+}
+
+func (w *watcher) run(ctx context.Context) {
+	poll := time.NewTicker(watchPoll)
+	defer poll.Stop()
+	quiet := time.NewTimer(0) // the first look catches what changed before we watched
+	defer quiet.Stop()
+	w.follow()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.events.Events:
+			quiet.Reset(watchQuiet)
+		case <-w.events.Errors: // overflow: something has changed, and nobody knows what
+			quiet.Reset(watchQuiet)
+		case <-quiet.C:
+			w.look(ctx)
+		case <-poll.C:
+			w.look(ctx)
+		}
+	}
+}
+
+func (w *watcher) look(ctx context.Context) {
+	w.follow()
+	now := w.last.now()
+	if ctx.Err() != nil || now.equal(w.last) {
+		return
+	}
+	w.last = now
+	w.onChange()
+}
+
+// follow watches every folder in which a change can happen. Adding a folder twice is
+// free, and renews a watch that went away with a deleted folder. Failures are left to
+// the poll.
+func (w *watcher) follow() {
+	for _, p := range w.last.Paths() {
+		for _, dir := range foldersOf(p) {
+			_ = w.events.Add(dir)
+		}
+	}
+}
+
+// foldersOf lists the folders whose entries decide what name means: its parent, the
+// parents of everything that it links to, and, where it is a folder, all below it.
+func foldersOf(name string) []string {
+	dirs := []string{nearestFolder(filepath.Dir(name))}
+	target := name
+	for range maxLinks {
+		link, err := os.Readlink(target)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(link) {
+			link = filepath.Join(filepath.Dir(target), link)
+		}
+		target = link
+		dirs = append(dirs, nearestFolder(filepath.Dir(target)))
+	}
+	return append(dirs, make(visits).below(name)...)
+}
+
+// maxLinks is how many links the kernel itself follows.
+const maxLinks = 40
+
+// nearestFolder is the folder itself, or what exists of the way to it.
+func nearestFolder(dir string) string {
+	for {
+		info, err := os.Stat(dir)
+		if err == nil && info.IsDir() || dir == filepath.Dir(dir) {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// below lists a folder and all folders in it.
+func (v visits) below(name string) []string {
+	info, err := os.Stat(name)
+	if err != nil || !info.IsDir() || !v.first(name) {
+		return nil
+	}
+	dirs := []string{name}
+	entries, _ := os.ReadDir(name)
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") {
+			dirs = append(dirs, v.below(filepath.Join(name, e.Name()))...)
+		}
+	}
+	return dirs
+}
