@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -484,37 +485,43 @@ func TestRefusalDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// BenchmarkBeginWrite is the cost of a record on the request path, where there is a
+// place ("free") and where there is none ("dropped").
 func BenchmarkBeginWrite(b *testing.B) {
-	for _, queue := range []int{64, 4096} {
-		b.Run(fmt.Sprint("queue=", queue), func(b *testing.B) {
+	for name, queue := range map[string]int{"free": 1 << 16, "dropped": 1} {
+		b.Run(name, func(b *testing.B) {
 			j := journal(b, Options{Writer: NewStream(io.Discard), Queue: queue, OnFull: Drop})
 			r := record("01J")
+			if queue == 1 {
+				begin(b, j)
+			}
 			b.ReportAllocs()
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					slot, _ := j.Begin()
-					slot.Write(r)
+			for i := 0; b.Loop(); i++ {
+				if i%(1<<15) == 1<<15-1 && queue > 1 {
+					b.StopTimer()
+					waitFor(b, func() bool { return j.open.Load() == 0 })
+					b.StartTimer()
 				}
-			})
+				slot, _ := j.Begin()
+				slot.Write(r)
+			}
 			b.ReportMetric(testutil.ToFloat64(j.metrics.lost)/float64(b.N), "lost/op")
 		})
 	}
 }
 
-// A cancelled place is free again at once, and a closing journal does not wait for it.
-func TestCancelGivesThePlaceBack(t *testing.T) {
-	j, err := NewLog(Options{Writer: NewStream(io.Discard), Queue: 1, PanicOnMisuse: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		slot, err := j.Begin()
-		if err != nil {
-			t.Fatalf("Begin: %v", err)
+// BenchmarkThroughput is what the writer sustains, encoding included.
+func BenchmarkThroughput(b *testing.B) {
+	j := journal(b, Options{Writer: NewStream(io.Discard), Queue: 4096})
+	r := record("01J")
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			slot, err := j.Begin()
+			for ; err != nil; slot, err = j.Begin() {
+				runtime.Gosched()
+			}
+			slot.Write(r)
 		}
-		slot.Cancel()
-	}
-	if err := j.Close(t.Context()); err != nil {
-		t.Fatalf("Close: %v", err)
-	}
+	})
 }

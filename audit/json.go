@@ -113,8 +113,8 @@ func (e *encoder) time(key string, t time.Time) {
 // UTF-8 become U+FFFD. A JSON reader gets the same text back.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
-	start := 0
-	for i := 0; i < len(s); {
+	start, i := 0, plainPrefix(s)
+	for i < len(s) {
 		r, size := rune(s[i]), 1
 		if r >= utf8.RuneSelf {
 			r, size = utf8.DecodeRuneInString(s[i:])
@@ -127,6 +127,17 @@ func appendString(b []byte, s string) []byte {
 		i += size
 	}
 	return append(append(b, s[start:]...), '"')
+}
+
+// plainPrefix is the length of the start of s that is plain ASCII: for nearly every
+// string, all of it.
+func plainPrefix(s string) int {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return i
+		}
+	}
+	return len(s)
 }
 
 // plain reports whether r may stand in a JSON string as it is.

@@ -175,7 +175,7 @@ func callAs(t *testing.T, uid uint32, socket string) string {
 	cmd.Dir = dir
 	cmd.Env = []string{callEnv + "=" + socket}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-	out, err := cmd.CombinedOutput()
+	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
