@@ -6,6 +6,7 @@ package credential
 import (
 	"fmt"
 	"sync"
+	"time"
 )
 
 // Install makes specs available beside those that are there: first Install, then swap
@@ -45,7 +46,7 @@ func (c *Cache) add(s Spec, seq int) error {
 		c.replaced = append(c.replaced, old)
 		sp.limiter.full = old.limiter.full
 		if follows { // between the two, a change may have been seen by neither
-			c.drop(func(e *entry) bool { return e.key.spec() == k })
+			c.forget(k)
 		}
 	}
 	c.specs[k] = sp
@@ -96,6 +97,17 @@ func (c *Cache) drop(which func(*entry) bool) {
 	}
 }
 
+// forget empties the entries of one spec; flights in the air still find them. The caller
+// holds c.mu.
+func (c *Cache) forget(k specKey) {
+	for key, e := range c.store.entries {
+		if key.spec() == k {
+			e.value.Store(nil)
+			e.failure, e.had, e.refused = failure{}, false, time.Time{}
+		}
+	}
+}
+
 // follow drops the values and failures of sp whenever its provider tells of a change.
 func (c *Cache) follow(sp *spec, n Notifier) {
 	for {
@@ -109,7 +121,7 @@ func (c *Cache) follow(sp *spec, n Notifier) {
 			k := specKey{sp.Name, sp.Generation}
 			c.mu.Lock()
 			sp.epoch++
-			c.drop(func(e *entry) bool { return e.key.spec() == k })
+			c.forget(k)
 			c.mu.Unlock()
 			c.log.Info("credential changed at its source", "credential", sp.Name)
 		}
