@@ -146,7 +146,9 @@ func (e *Echo) report(r *http.Request) EchoReport {
 	n, _ := io.Copy(digest, r.Body) // a body that breaks off is described as far as it came
 	rep := describe(r)
 	rep.BodyBytes, rep.BodySHA256 = n, hex.EncodeToString(digest.Sum(nil))
-	rep.Trailers = fingerprintHeaders(r.Trailer)
+	if len(r.Trailer) > 0 {
+		rep.Trailers = fingerprintHeaders(r.Trailer)
+	}
 	e.keep(rep)
 	return rep
 }

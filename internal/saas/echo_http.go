@@ -100,9 +100,14 @@ func (e *Echo) hints(w http.ResponseWriter, r *http.Request) {
 	e.anything(w, r)
 }
 
-// early answers before the body has come, as a server does that has seen enough.
+// early answers before the body has come, as a server does that has seen enough. On
+// HTTP/1.1 net/http would read the body first, unless it is told not to.
 func (e *Echo) early(w http.ResponseWriter, r *http.Request) {
 	e.keep(describe(r))
+	if r.ProtoMajor == 1 {
+		_ = http.NewResponseController(w).EnableFullDuplex() // fails only for writers that are not net/http's
+		w.Header().Set("Connection", "close")
+	}
 	http.Error(w, "too large", http.StatusRequestEntityTooLarge)
 }
 
