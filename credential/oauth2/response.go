@@ -5,7 +5,6 @@ package oauth2
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -29,11 +28,11 @@ func read(resp *http.Response) (credential.Token, error) {
 	}
 	fields, err := readJSON(resp)
 	if err != nil {
-		return credential.Token{}, &credential.Error{Kind: credential.NotMinted, Err: err}
+		return credential.Token{}, err
 	}
 	tok, err := parseToken(fields)
 	if err != nil {
-		return credential.Token{}, &credential.Error{Kind: credential.NotMinted, Err: err}
+		return credential.Token{}, err
 	}
 	tok.Lifetime = lessAge(tok.Lifetime, resp.Header.Get("Age"))
 	return tok, nil
@@ -44,20 +43,20 @@ func read(resp *http.Response) (credential.Token, error) {
 func readJSON(resp *http.Response) (map[string]json.RawMessage, error) {
 	mt, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil || mt != "application/json" {
-		return nil, errors.New("answer must be application/json")
+		return nil, notMinted("answer must be application/json")
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("answer breaks off: %w", err)
+		return nil, unreachable(0, "answer breaks off: %w", err)
 	case len(body) > maxBody:
-		return nil, errors.New("answer must not be larger than 64 KiB")
+		return nil, notMinted("answer must not be larger than 64 KiB")
 	case !utf8.Valid(body): // the decoder would replace bytes of the token
-		return nil, errors.New("answer is not UTF-8")
+		return nil, notMinted("answer is not UTF-8")
 	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(body, &fields) != nil || fields == nil {
-		return nil, errors.New("answer is not a JSON object")
+		return nil, notMinted("answer is not a JSON object")
 	}
 	return fields, nil
 }
@@ -65,10 +64,10 @@ func readJSON(resp *http.Response) (map[string]json.RawMessage, error) {
 func parseToken(fields map[string]json.RawMessage) (credential.Token, error) {
 	token, kind := text(fields["access_token"]), text(fields["token_type"])
 	if token == "" {
-		return credential.Token{}, errors.New("answer has no access_token")
+		return credential.Token{}, notMinted("answer has no access_token")
 	}
 	if !strings.EqualFold(kind, "Bearer") { // DPoP and mac need more than a header
-		return credential.Token{}, errors.New("token_type must be Bearer")
+		return credential.Token{}, notMinted("token_type must be Bearer")
 	}
 	return credential.Token{
 		Values:   map[string]secret.Secret{"token": secret.New(token)},
@@ -125,9 +124,9 @@ func refusal(resp *http.Response) error {
 	case code == http.StatusTooManyRequests, code == http.StatusRequestTimeout, code >= 500:
 		return unreachable(after, "status %d", code)
 	case code >= 300 && code < 400:
-		return &credential.Error{Kind: credential.NotMinted, Err: fmt.Errorf("status %d: redirects are not followed", code)}
+		return notMinted("status %d: redirects are not followed", code)
 	case code < 400:
-		return &credential.Error{Kind: credential.NotMinted, Err: fmt.Errorf("status %d must be 200", code)}
+		return notMinted("status %d must be 200", code)
 	}
 	fields, err := readJSON(resp)
 	oauth := text(fields["error"])
@@ -163,6 +162,10 @@ func retryAfter(h http.Header) time.Duration {
 		now = time.Now()
 	}
 	return max(t.Sub(now), 0)
+}
+
+func notMinted(format string, args ...any) error {
+	return &credential.Error{Kind: credential.NotMinted, Err: fmt.Errorf(format, args...)}
 }
 
 func unreachable(after time.Duration, format string, args ...any) error {
