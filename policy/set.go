@@ -231,6 +231,16 @@ func (p *Policy) Destination(t Target) *Destination {
 	return nil
 }
 
+// Lists reports whether a destination that is intercepted names the host, on any port:
+// whether a certificate for it may be made.
+func (p *Policy) Lists(host string) bool {
+	if p == nil || !p.loaded {
+		return false
+	}
+	d := p.listing(host)
+	return d != nil && d.Intercept
+}
+
 // listing returns the destination that lists a host on whatever port.
 func (p *Policy) listing(host string) *Destination {
 	if p == nil {
