@@ -55,11 +55,11 @@ type WorkloadSpec struct {
 
 // Schedule is when a scheduled workload runs.
 type Schedule struct {
-	// Cron has five fields: minute, hour, day of month, month, day of week.
+	// Cron has five fields: minute, hour, day of month, month, day of week. Required.
 	Cron string `json:"cron"`
 	// Timezone is an IANA name. Default: UTC.
 	Timezone string `json:"timezone,omitempty"`
-	// Window is how long after each start requests are accepted, at most 24h.
+	// Window is how long after each start requests are accepted, 1m to 24h. Required.
 	Window string `json:"window"`
 }
 
@@ -73,7 +73,7 @@ type Destination struct {
 
 // DestinationSpec describes a SaaS.
 type DestinationSpec struct {
-	// Hosts are exact names, or "*.example.com" for exactly one label. No host may stand in two destinations.
+	// Hosts are exact names, or "*.example.com" for exactly one label, but not directly under a public suffix. An IP address needs intercept: never. No host may stand in two destinations. Required.
 	Hosts []string `json:"hosts"`
 	// Ports default to 443.
 	Ports []int `json:"ports,omitempty"`
@@ -111,19 +111,21 @@ type Credential struct {
 
 // CredentialSpec describes a credential.
 type CredentialSpec struct {
-	Owner       string `json:"owner"`
+	// Owner answers for the credential. Required.
+	Owner string `json:"owner"`
+	// Environment must be that of the workloads that use it. Required.
 	Environment string `json:"environment"`
-	// Destinations are the only ones it may ever be sent to.
+	// Destinations are the only ones it may ever be sent to; each must be intercepted and get an entry of inject. Required.
 	Destinations []string `json:"destinations"`
-	// UsableBy lists workloads by name, or SPIFFE ID patterns.
+	// UsableBy lists workloads by name, or SPIFFE ID patterns (* for a segment, a trailing /** for the rest). A workload from a source with a scope is included by its SPIFFE ID only, since a name can be taken by any author. Required.
 	UsableBy []string `json:"usableBy"`
 	// Provider is how it is got: exactly one member is set.
 	Provider Provider `json:"provider"`
 	// Inject is how it is put in: one or more entries.
 	Inject []Inject `json:"inject"`
-	// As: egret gets it with egret's own identity instead of the caller's.
+	// As is egret: log in with egret's own identity instead of the caller's; only where the provider logs in with an SVID (clientAuth: jwt-spiffe). Default: the caller's.
 	As string `json:"as,omitempty"`
-	// TTL is used when the issuer tells no lifetime. Default 1h for oauth2; static values are re-read when their file changes.
+	// TTL is used when the issuer tells no lifetime, 1s to 24h. Default: 1h. Static values are re-read when their file changes, too.
 	TTL string `json:"ttl,omitempty"`
 }
 
@@ -153,21 +155,25 @@ type SecretSource struct {
 
 // OAuth2Provider asks a token endpoint (RFC 6749, 4.4).
 type OAuth2Provider struct {
-	// Grant is client_credentials.
+	// Grant is client_credentials. Required.
 	Grant string `json:"grant"`
-	// TokenURL is https; nothing of the application's request may influence it.
+	// TokenURL is https, without user information, query and fragment; nothing of the application's request may influence it. Required.
 	TokenURL string `json:"tokenURL"`
+	// ClientID is required by client_secret_basic and client_secret_post.
 	ClientID string `json:"clientID"`
 	// ClientSecret is needed by client_secret_basic and client_secret_post.
 	ClientSecret *SecretSource `json:"clientSecret,omitempty"`
 	// ClientAuth is client_secret_basic (default), client_secret_post, or jwt-spiffe: the workload's JWT-SVID as client assertion (draft-ietf-oauth-spiffe-client-auth).
 	ClientAuth string `json:"clientAuth,omitempty"`
 	// AssertionAudience is the audience of that JWT-SVID: the issuer identifier of the authorization server. Default: the token URL.
-	AssertionAudience string   `json:"assertionAudience,omitempty"`
-	Scopes            []string `json:"scopes,omitempty"`
-	Audience          string   `json:"audience,omitempty"`
-	Resource          string   `json:"resource,omitempty"`
-	// Roots is a PEM file with the only roots trusted for the token endpoint.
+	AssertionAudience string `json:"assertionAudience,omitempty"`
+	// Scopes are asked for, one to an entry. Default: those that the issuer gives by itself.
+	Scopes []string `json:"scopes,omitempty"`
+	// Audience is asked for where the issuer knows that parameter. Default: none.
+	Audience string `json:"audience,omitempty"`
+	// Resource is an absolute URI (RFC 8707). Default: none.
+	Resource string `json:"resource,omitempty"`
+	// Roots is a PEM file with the only roots trusted for the token endpoint. Default: the node's.
 	Roots string `json:"roots,omitempty"`
 	// Dial is "host:port" to connect to instead of resolving the token URL's host.
 	Dial string `json:"dial,omitempty"`
@@ -177,10 +183,11 @@ type OAuth2Provider struct {
 
 // Inject is one place that the value goes: exactly one of Header, Query and Basic is set.
 type Inject struct {
-	// Header is set to Value, a template with {token} (or another value of the provider).
+	// Header is set to Value.
 	Header string `json:"header,omitempty"`
-	Value  string `json:"value,omitempty"`
-	// Basic sets Authorization: Basic with this user name and the token as password.
+	// Value is a template that holds {token}, and {username} where the provider has one. Required with header and query.
+	Value string `json:"value,omitempty"`
+	// Basic sets Authorization: Basic with this user name, which may be {username}, and the token as password.
 	Basic string `json:"basic,omitempty"`
 	// Query sets this query parameter to Value; the last resort, since URLs are logged.
 	Query string `json:"query,omitempty"`
@@ -201,8 +208,11 @@ type AccessPolicy struct {
 
 // AccessPolicySpec describes a grant.
 type AccessPolicySpec struct {
-	Owner       string `json:"owner"`
-	Workload    string `json:"workload"`
+	// Owner answers for the grant. Required.
+	Owner string `json:"owner"`
+	// Workload is the name of the one that may. Required. The policy is of its environment.
+	Workload string `json:"workload"`
+	// Destination is the name of where it may go. Required.
 	Destination string `json:"destination"`
 	// Credential is the name of one, or "none": forwarded without any. Must be absent for intercept: never.
 	Credential string `json:"credential,omitempty"`
@@ -214,11 +224,11 @@ type AccessPolicySpec struct {
 	ReviewBy string `json:"reviewBy,omitempty"`
 	// Mode is enforce (default) or observe: forward with the caller's own headers and record the verdict that enforce would give.
 	Mode string `json:"mode,omitempty"`
-	// Upgrade lists protocols that an Upgrade may ask for. Default: [websocket]; [] for none.
+	// Upgrade lists protocols that an Upgrade may ask for, lower case. Default: [websocket]; [] for none.
 	Upgrade *[]string `json:"upgrade,omitempty"`
-	// AllowHeaders lists request headers that pass although egret removes them by default (never credential headers).
+	// AllowHeaders lists request headers that pass although egret removes them by default (never credential headers). Not in a source with a scope. Default: none.
 	AllowHeaders []string `json:"allowHeaders,omitempty"`
-	// Responses relaxes what is removed from responses.
+	// Responses relaxes what is removed from responses. Not in a source with a scope. Default: nothing passes.
 	Responses *Responses `json:"responses,omitempty"`
 	// MaxStream ends upgraded connections and streams after this long. Default and maximum: the node's limit.
 	MaxStream string `json:"maxStream,omitempty"`
@@ -226,9 +236,9 @@ type AccessPolicySpec struct {
 
 // Allow is a set of operations: every method with every path.
 type Allow struct {
-	// Methods are upper case. Required.
+	// Methods are upper case; HEAD is not implied by GET. CONNECT, TRACE and TRACK are always refused. Required.
 	Methods []string `json:"methods"`
-	// Paths are literal, * stands for one segment, a trailing /** for the rest.
+	// Paths are literal, * stands for one segment that is not empty, a trailing /** for the rest: /a/** is all below /a/, and not /a itself. Required.
 	Paths []string `json:"paths"`
 	// Encoded matches on raw segments, for APIs with %2F inside a segment (GitLab projects, object keys).
 	Encoded bool `json:"encoded,omitempty"`

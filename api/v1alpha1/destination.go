@@ -1,0 +1,125 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/publicsuffix"
+
+	"github.com/egret-proxy/egret/policy"
+)
+
+const interceptNever = "never"
+
+func (s *DestinationSpec) tunnelled() bool { return s.Intercept == interceptNever }
+
+// Validate returns everything that is wrong within the object.
+func (x *Destination) Validate() []Fault {
+	var f faults
+	f.head(x.APIVersion, x.Kind, KindDestination)
+	f.name("metadata.name", x.Metadata.Name)
+	f.oneOf("spec.intercept", x.Spec.Intercept, "", "always", interceptNever)
+	f.hosts(&x.Spec)
+	f.ports(x.Spec.Ports)
+	f.dial("spec.dial", x.Spec.Dial)
+	f.prefixes("spec.allowPrivate", x.Spec.AllowPrivate)
+	if x.Spec.tunnelled() {
+		f.absent("spec.tls", x.Spec.TLS != nil, "with intercept: never")
+		f.absent("spec.refused", x.Spec.Refused != nil, "with intercept: never")
+		return f
+	}
+	if x.Spec.TLS != nil {
+		f.file("spec.tls.roots", x.Spec.TLS.Roots)
+	}
+	f.refused(x.Spec.Refused)
+	return f
+}
+
+// hosts returns the canonical names.
+func (f *faults) hosts(s *DestinationSpec) []string {
+	const path = "spec.hosts"
+	if len(s.Hosts) == 0 {
+		f.add(Fault{path, "", "is required", "list the host names of the SaaS"})
+	}
+	var out []string
+	for i, h := range s.Hosts {
+		name, err := policy.ParseHostPattern(h)
+		switch {
+		case err != nil:
+			f.wrong(at(path, i), h, err)
+			continue
+		case (policy.Target{Host: name}).IsIP() && !s.tunnelled():
+			f.add(Fault{at(path, i), h, "must be a name: an IP address cannot be intercepted", "name the host, or set intercept: never"})
+		case openWildcard(name):
+			f.add(Fault{at(path, i), h, "must not be a wildcard under which anybody can register a name", "list the names that you mean"})
+		case slices.Contains(out, name):
+			f.bad(at(path, i), h, "must stand only once in the list")
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
+// openWildcard reports a wildcard directly under a public suffix, such as "*.com",
+// "*.co.uk" or "*.github.io": the credential would go to whoever registers there.
+func openWildcard(name string) bool {
+	parent, wild := strings.CutPrefix(name, "*.")
+	suffix, _ := publicsuffix.PublicSuffix(parent)
+	return wild && suffix == parent
+}
+
+func (f *faults) ports(list []int) {
+	for i, p := range list {
+		switch {
+		case p < 1 || p > 65535:
+			f.bad(at("spec.ports", i), strconv.Itoa(p), "must be from 1 to 65535")
+		case slices.Contains(list[:i], p):
+			f.bad(at("spec.ports", i), strconv.Itoa(p), "must stand only once in the list")
+		}
+	}
+	if list != nil && len(list) == 0 {
+		f.add(Fault{"spec.ports", "[]", "must not be empty", "leave it out for 443"})
+	}
+}
+
+func (f *faults) refused(r *Refused) {
+	if r == nil {
+		return
+	}
+	if len(r.JSON) == 0 {
+		f.bad("spec.refused.json", "", "must name at least one member of the answer")
+	}
+	for _, k := range slices.Sorted(maps.Keys(r.JSON)) {
+		if k == "" || len(r.JSON[k]) == 0 {
+			f.bad("spec.refused.json."+k, "", "must list the values that mean refused")
+		}
+	}
+}
+
+// compile makes the policy's form of a valid Destination, without its roots.
+func (x *Destination) compile() *policy.Destination {
+	var f faults // of a valid object none arise
+	d := &policy.Destination{
+		Name:         x.Metadata.Name,
+		Hosts:        f.hosts(&x.Spec),
+		Ports:        []uint16{443},
+		Intercept:    !x.Spec.tunnelled(),
+		Dial:         x.Spec.Dial,
+		AllowPrivate: f.prefixes("", x.Spec.AllowPrivate),
+	}
+	if x.Spec.Ports != nil {
+		d.Ports = nil
+		for _, p := range x.Spec.Ports {
+			d.Ports = append(d.Ports, uint16(p)) //nolint:gosec // validated to be a port
+		}
+	}
+	if x.Spec.Refused != nil {
+		d.Refused = &policy.Refused{JSON: x.Spec.Refused.JSON}
+	}
+	return d
+}
