@@ -103,6 +103,9 @@ func mappingHint(t reflect.Type) string {
 // unknown reports a key that means nothing here. Where secrets stand, the key itself
 // may be one, and only its place is told.
 func (d *decoder) unknown(key *yaml.Node, p *path, fields map[string]int) {
+	if len(d.faults) >= maxFaults { // a neighbour for every key of a huge file would take long
+		return
+	}
 	if hidden(p.String()) {
 		d.bad(&yaml.Node{Line: key.Line, Column: key.Column}, p, "must not have an unknown key", listed(keys(fields)))
 		return

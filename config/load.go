@@ -4,6 +4,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"path/filepath"
@@ -97,9 +98,9 @@ func (l *loader) object(i int, alone bool) {
 		return
 	}
 	for _, name := range fileFields(o) {
-		if *name != "" && !slices.Contains(l.files, *name) {
+		if *name != "" && !l.seen.has(*name) {
 			l.files = append(l.files, *name)
-			l.seen = l.seen.With(TakeSnapshot(*name))
+			l.seen.take(*name)
 		}
 	}
 	switch {
@@ -130,7 +131,7 @@ func (l *loader) compile(incomplete bool) *api.Compiled {
 // roots reads a file of roots for Compile. Only files that an author without a scope
 // has named are opened at all.
 func (l *loader) roots(file string) (*x509.CertPool, string, error) {
-	if !slices.Contains(l.files, file) {
+	if !l.seen.has(file) {
 		return nil, "", errors.New("must be absent in a source that has a scope")
 	}
 	if err := regular(l.env, file, maxSecretBytes); err != nil {
@@ -210,5 +211,14 @@ func (l *loader) secret(i int, path string, s *api.SecretSource) {
 func (l *loader) secretFile(i int, path, name string) {
 	if err := regular(l.env, name, maxSecretBytes); err != nil {
 		l.bad(i, path, name, mustBeReadable(err), "")
+		return
 	}
+	data, err := l.env.ReadFile(name)
+	switch {
+	case err != nil:
+		l.bad(i, path, name, mustBeReadable(err), "")
+	case len(bytes.TrimSpace(data)) == 0:
+		l.bad(i, path, name, "must be a file that is not empty", "")
+	}
+	clear(data)
 }

@@ -85,6 +85,19 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+func TestSnapshotWith(t *testing.T) {
+	dir := t.TempDir()
+	a, b := put(t, dir, "a", "1", 0o600), put(t, dir, "b", "1", 0o600)
+	both := TakeSnapshot(a).With(TakeSnapshot(b))
+	if diff := cmp.Diff([]string{a, b}, both.Paths()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	put(t, dir, "b", "2", 0o600)
+	if both.equal(both.now()) {
+		t.Error("a change of the second is not seen")
+	}
+}
+
 // TestLoadIsStable: the same files give the same digest, another rule another.
 func TestLoadIsStable(t *testing.T) {
 	node, dir := policyFolder(t, "testdata/good-policy.yaml")

@@ -126,7 +126,7 @@ type PolicyPath struct {
 // Egress is for hosts that no destination lists.
 type Egress struct {
 	Unlisted  string   `json:"unlisted,omitempty"`  // deny (default) or tunnel
-	DenyCIDRs []string `json:"denyCIDRs,omitempty"` // node, pod and service ranges, besides the built-in private classes
+	DenyCIDRs []string `json:"denyCIDRs,omitempty"` // node, pod and service ranges, besides the built-in private classes; required in Kubernetes
 }
 
 // Upstream is how egret reaches the world.

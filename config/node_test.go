@@ -191,6 +191,31 @@ func TestDefaultsAreWithinBounds(t *testing.T) {
 	}
 }
 
+func TestSettings(t *testing.T) {
+	got := make(map[string]Setting)
+	for _, s := range Settings() {
+		if _, twice := got[s.Key]; twice {
+			t.Errorf("%s is listed twice", s.Key)
+		}
+		got[s.Key] = s
+	}
+	for _, want := range []Setting{
+		{Key: "limits.idle", Type: "duration", Default: "5m", Rule: "must be from 1s to 24h", Doc: "Limits.Idle"},
+		{Key: "limits.headerBytes", Type: "size", Default: "64KiB", Rule: "must be from 1KiB to 1MiB", Doc: "Limits.HeaderBytes"},
+		{Key: "limits.responseHeader", Type: "duration", Default: "5m", Rule: "must be from 100ms to 24h, or 0 for no bound", Doc: "Limits.ResponseHeader"},
+		{Key: "listeners[].identify.jwtSVID.maxTTL", Type: "duration", Default: "1h", Rule: "must be from 1m to 24h", Doc: "JWTSVID.MaxTTL"},
+		{Key: "egress.unlisted", Type: "string", Default: "deny", Rule: "must be one of deny, tunnel", Doc: "Egress.Unlisted"},
+		{Key: "listeners", Type: "list of mappings", Doc: "Node.Listeners"},
+		{Key: "spiffe.trustDomains", Type: "list of strings", Doc: "Spiffe.TrustDomains"},
+		{Key: "certs.issuer.ephemeral", Type: "mapping", Doc: "CertIssuer.Ephemeral"},
+		{Key: "audit.file", Type: "string", Default: "-", Doc: "Audit.File"},
+	} {
+		if diff := cmp.Diff(want, got[want.Key]); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
 // TestEveryNumberHasABound: a number that nothing bounds is a hole.
 func TestEveryNumberHasABound(t *testing.T) {
 	bounds := boundsByKey()

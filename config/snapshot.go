@@ -22,12 +22,21 @@ type Snapshot struct{ sums map[string]string }
 func TakeSnapshot(paths ...string) Snapshot {
 	s := Snapshot{sums: make(map[string]string, len(paths))}
 	for _, p := range paths {
-		s.sums[p] = make(visits).digest(p)
+		s.take(p)
 	}
 	return s
 }
 
-// With returns a snapshot that holds both; o wins where both know a path.
+// take adds a path, while the snapshot is not yet shared.
+func (s Snapshot) take(p string) { s.sums[p] = make(visits).digest(p) }
+
+func (s Snapshot) has(p string) bool {
+	_, ok := s.sums[p]
+	return ok
+}
+
+// With returns a snapshot that holds both, for whoever watches more than a load has
+// read (egret.yaml itself); o wins where both know a path.
 func (s Snapshot) With(o Snapshot) Snapshot {
 	out := Snapshot{sums: make(map[string]string, len(s.sums)+len(o.sums))}
 	for _, from := range []Snapshot{s, o} {

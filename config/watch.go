@@ -18,6 +18,7 @@ import (
 const (
 	watchQuiet = 200 * time.Millisecond
 	watchPoll  = 30 * time.Second
+	maxPutOff  = 10 // times the quiet
 )
 
 // Watch calls onChange, in the caller's goroutine and so never twice at a time,
@@ -36,7 +37,7 @@ func Watch(ctx context.Context, since Snapshot, onChange func()) error {
 		return fmt.Errorf("watching files: %w", err)
 	}
 	defer events.Close()
-	w := &watcher{events: events, last: since, onChange: onChange}
+	w := &watcher{events: events, last: since, onChange: onChange, quiet: watchQuiet, poll: watchPoll}
 	w.run(ctx)
 	return nil
 }
@@ -45,28 +46,42 @@ type watcher struct {
 	events   *fsnotify.Watcher
 	last     Snapshot
 	onChange func()
+	quiet    time.Duration
+	poll     time.Duration
 }
 
 func (w *watcher) run(ctx context.Context) {
-	poll := time.NewTicker(watchPoll)
+	poll := time.NewTicker(w.poll)
 	defer poll.Stop()
 	quiet := time.NewTimer(0) // the first look catches what changed before we watched
 	defer quiet.Stop()
 	w.follow()
+	var since time.Time // of the first event that has not been looked at
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.events.Events:
-			quiet.Reset(watchQuiet)
+			since = w.wait(quiet, since)
 		case <-w.events.Errors: // overflow: something has changed, and nobody knows what
-			quiet.Reset(watchQuiet)
+			since = w.wait(quiet, since)
 		case <-quiet.C:
+			since = time.Time{}
 			w.look(ctx)
 		case <-poll.C:
 			w.look(ctx)
 		}
 	}
+}
+
+// wait puts the look off until it has been quiet, but not for ever: a folder that is
+// also written to by others, a log in it, is never quiet.
+func (w *watcher) wait(quiet *time.Timer, since time.Time) time.Time {
+	if since.IsZero() {
+		since = time.Now()
+	}
+	quiet.Reset(max(0, min(w.quiet, time.Until(since.Add(maxPutOff*w.quiet)))))
+	return since
 }
 
 func (w *watcher) look(ctx context.Context) {

@@ -10,17 +10,32 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// watching starts a Watch and returns the channel of its calls.
+// shortQuiet is what the tests wait instead of watchQuiet.
+const shortQuiet = 40 * time.Millisecond
+
+// watching starts a watcher that is quick to answer and returns the channel of its calls.
 func watching(t *testing.T, since Snapshot) <-chan struct{} {
+	t.Helper()
+	events, err := fsnotify.NewWatcher()
+	check(t, err)
+	return running(t, func(ctx context.Context, onChange func()) error {
+		defer events.Close()
+		(&watcher{events: events, last: since, onChange: onChange, quiet: shortQuiet, poll: time.Hour}).run(ctx)
+		return nil
+	})
+}
+
+func running(t *testing.T, watch func(context.Context, func()) error) <-chan struct{} {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	changes, done := make(chan struct{}, 100), make(chan error, 1)
-	go func() { done <- Watch(ctx, since, func() { changes <- struct{}{} }) }()
+	go func() { done <- watch(ctx, func() { changes <- struct{}{} }) }()
 	t.Cleanup(func() {
 		cancel()
 		check(t, <-done)
@@ -42,7 +57,7 @@ func expectQuiet(t *testing.T, changes <-chan struct{}, what string) {
 	select {
 	case <-changes:
 		t.Fatalf("%s was told as a change", what)
-	case <-time.After(3 * watchQuiet):
+	case <-time.After(4 * shortQuiet):
 	}
 }
 
@@ -76,10 +91,67 @@ func TestWatchDebounces(t *testing.T) {
 	expectQuiet(t, changes, "the start")
 	for i := range 20 {
 		put(t, dir, "a.yaml", string(rune('a'+i)), 0o600)
-		time.Sleep(watchQuiet / 20)
+		time.Sleep(shortQuiet / 20)
 	}
 	expectChange(t, changes, "a series of writes")
 	expectQuiet(t, changes, "the end of a series")
+}
+
+// TestWatch runs the exported function with its real times.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	since := TakeSnapshot(put(t, dir, "a.yaml", "1", 0o600))
+	changes := running(t, func(ctx context.Context, onChange func()) error { return Watch(ctx, since, onChange) })
+	expectQuiet(t, changes, "the start")
+	put(t, dir, "a.yaml", "2", 0o600)
+	expectChange(t, changes, "a write")
+}
+
+// TestWatchBesideABusyFile: a log in the same folder does not hide a change.
+func TestWatchBesideABusyFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	changes := watching(t, TakeSnapshot(put(t, dir, "a.yaml", "1", 0o600)))
+	expectQuiet(t, changes, "the start")
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(shortQuiet / 8):
+				_ = os.WriteFile(filepath.Join(dir, "log"), nil, 0o600)
+			}
+		}
+	}()
+	put(t, dir, "a.yaml", "2", 0o600)
+	select {
+	case <-changes:
+	case <-time.After(5 * time.Second):
+		t.Error("the change was put off for ever")
+	}
+	close(stop)
+	<-done
+}
+
+// TestWatchPolls: without a single event the change is seen all the same.
+func TestWatchPolls(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	since := TakeSnapshot(put(t, dir, "a.yaml", "1", 0o600))
+	deaf, err := fsnotify.NewWatcher()
+	check(t, err)
+	check(t, deaf.Close()) // every Add fails, no event comes
+	deaf.Events, deaf.Errors = nil, nil
+	changes := running(t, func(ctx context.Context, onChange func()) error {
+		(&watcher{events: deaf, last: since, onChange: onChange, quiet: time.Hour, poll: shortQuiet}).run(ctx)
+		return nil
+	})
+	expectQuiet(t, changes, "the start")
+	put(t, dir, "a.yaml", "2", 0o600)
+	expectChange(t, changes, "a write without an event")
 }
 
 // TestWatchMissedChange: what changed between the load and the watch is told.
