@@ -170,6 +170,49 @@ func TestSourceIsNotReadyWhileDenied(t *testing.T) {
 	}
 }
 
+// TestSourceIsReadyOnlyWithBoth: in whatever order the two streams speak.
+func TestSourceIsReadyOnlyWithBoth(t *testing.T) {
+	i := newIssuer(t, embedded.Options{})
+	x, _ := i.Bundles().GetX509BundleForTrustDomain(td)
+	j, _ := i.Bundles().GetJWTBundleForTrustDomain(td)
+	steps := map[string]func(*Source){
+		"x509": func(s *Source) {
+			c := &workloadapi.X509Context{SVIDs: []*x509svid.SVID{mintX509(t, i, app, 0)}, Bundles: x509bundle.NewSet(x)}
+			x509Watcher{s}.OnX509ContextUpdate(c)
+		},
+		"jwt":         func(s *Source) { jwtWatcher{s}.OnJWTBundlesUpdate(jwtbundle.NewSet(j)) },
+		"x509 denied": func(s *Source) { x509Watcher{s}.OnX509ContextWatchError(status.Error(codes.PermissionDenied, "")) },
+		"jwt denied":  func(s *Source) { jwtWatcher{s}.OnJWTBundlesWatchError(status.Error(codes.PermissionDenied, "")) },
+	}
+	for _, tt := range []struct {
+		order []string
+		want  bool
+	}{
+		{[]string{"x509"}, false},
+		{[]string{"jwt"}, false},
+		{[]string{"x509", "jwt"}, true},
+		{[]string{"jwt", "x509"}, true},
+		{[]string{"x509 denied", "jwt"}, false},
+		{[]string{"jwt denied", "x509"}, false},
+		{[]string{"x509 denied", "jwt", "x509"}, true},
+	} {
+		s := fed(t, SourceOptions{})
+		for _, step := range tt.order {
+			steps[step](s)
+		}
+		select {
+		case <-s.Ready():
+			if !tt.want {
+				t.Errorf("%v: ready", tt.order)
+			}
+		default:
+			if tt.want {
+				t.Errorf("%v: not ready", tt.order)
+			}
+		}
+	}
+}
+
 // fed returns a source that is told answers directly, for tests of time.
 func fed(t *testing.T, o SourceOptions) *Source {
 	t.Helper()

@@ -167,6 +167,36 @@ func TestX509ExpiresWithItsChain(t *testing.T) {
 	}
 }
 
+// TestX509ExpiresWithTheLongestChain: a CA that was signed again with its old key gives
+// two chains; the caller holds as long as one of them does.
+func TestX509ExpiresWithTheLongestChain(t *testing.T) {
+	ca := newSelfCA(t)
+	short := *ca.cert
+	short.NotAfter = time.Now().Add(10 * time.Minute)
+	der, err := x509.CreateCertificate(rand.Reader, &short, &short, &ca.key.PublicKey, ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := ca.leaf(t, func(*x509.Certificate) {})
+	for _, roots := range [][]*x509.Certificate{{ca.cert, again}, {again, ca.cert}} {
+		x, err := NewX509(X509Options{Bundles: x509bundle.FromX509Authorities(td, roots), TrustDomains: ourTDs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x.Resolve(t.Context(), Peer{Chain: chain})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w, err := c.Workload(); err != nil || time.Until(w.Expires) < 30*time.Minute {
+			t.Errorf("expires %v, %v", w.Expires, err)
+		}
+	}
+}
+
 func TestMUST_I4_X509IsAskedAgain(t *testing.T) {
 	tests := []struct {
 		name   string

@@ -397,6 +397,8 @@ func FuzzReply(f *testing.F) {
 		f.Fatal(err)
 	} else if o, err := owner(b, src, dst); err != nil || o.Inode != 7 || o.Cgroup != 9 {
 		f.Fatalf("the good answer is not read: %+v, %v", o, err)
+	} else if o, err := owner(b, dst, src); !errors.Is(err, ErrNoOwner) {
+		f.Fatalf("an answer about another tuple is believed: %+v, %v", o, err)
 	}
 	f.Add(good)
 	f.Add(good[:40])
