@@ -154,6 +154,13 @@ func TestMUST_C4_FlightHasItsOwnDeadline(t *testing.T) {
 	p := &issuer{takes: time.Hour}
 	inBubble(t, p, nil, func(t *testing.T, c *Cache) {
 		start := time.Now()
+		p.set(func(p *issuer) {
+			p.act = func(ctx context.Context) {
+				if end, ok := ctx.Deadline(); !ok || end.Sub(start) != flightTime {
+					t.Errorf("the flight may take until %s", end)
+				}
+			}
+		})
 		getError(t, c, keyOf(alice), Unreachable)
 		if d := time.Since(start); d != flightTime {
 			t.Errorf("failed after %s", d)
@@ -193,6 +200,11 @@ func TestMUST_C4_RefreshRule(t *testing.T) {
 			t.Fatal("served after its end")
 		}
 	})
+}
+
+func TestMUST_C4_ValueThatEndsBeforeItArrivesIsNotServed(t *testing.T) {
+	p := &issuer{lifetime: 10 * time.Second, takes: 6 * time.Second}
+	inBubble(t, p, nil, func(t *testing.T, c *Cache) { getError(t, c, keyOf(alice), Expired) })
 }
 
 func TestMUST_C4_SoftMarkIsSpread(t *testing.T) {

@@ -46,6 +46,7 @@ func (c *Cache) add(s Spec, seq int) error {
 		c.replaced = append(c.replaced, old)
 		sp.limiter.full = old.limiter.full
 		if follows { // between the two, a change may have been seen by neither
+			old.epoch++
 			c.forget(k)
 		}
 	}

@@ -68,7 +68,7 @@ func (p *moody) Fetch(ctx context.Context, k Key, _ Subject) (Token, error) {
 	case 5:
 		panic("moody")
 	}
-	life := time.Duration(10+n*53%100) * time.Second
+	life := time.Duration(6+n*53%40) * time.Second
 	v := secret.New(fmt.Sprintf("%d for %+v", n, k))
 	p.mu.Lock()
 	p.minted[v.Fingerprint()] = mintedFor{k, sent.Add(life)}

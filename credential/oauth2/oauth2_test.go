@@ -176,7 +176,11 @@ func TestFaultMatrix(t *testing.T) {
 			t.Parallel()
 			s := newServer(t, ClientSecretBasic)
 			s.fault = tc.fault
-			p := s.provider(func(c *Config) { c.Timeout = 500 * time.Millisecond })
+			p := s.provider(func(c *Config) {
+				if name == "time-out" {
+					c.Timeout = 300 * time.Millisecond
+				}
+			})
 			tok, err := p.Fetch(t.Context(), credential.Key{}, nil)
 			if err == nil {
 				t.Fatalf("got %v", tok)

@@ -214,7 +214,7 @@ func (s *server) roots() *x509.CertPool {
 // provider makes one for s; change may spoil it.
 func (s *server) provider(change func(*Config)) *Provider {
 	s.t.Helper()
-	c := Config{TokenURL: s.URL + "/token", ClientAuth: s.auth, Roots: s.roots(), Timeout: 5 * time.Second}
+	c := Config{TokenURL: s.URL + "/token", ClientAuth: s.auth, Roots: s.roots(), Timeout: 20 * time.Second}
 	if s.auth == JWTSPIFFE {
 		c.AssertionAudience = issuerName
 	} else {
