@@ -64,12 +64,12 @@ func mustLoad(t testing.TB, node *Node) *Bundle {
 }
 
 func TestLoad(t *testing.T) {
-	node, dir := policyFolder(t, "testdata/good-policy.yaml")
+	node, dir := policyFolder(t, "testdata/good/policy.yaml")
 	bundle := mustLoad(t, node)
 	if n := len(bundle.Compiled.Set.Rules); n != 1 || bundle.Digest == "" {
 		t.Errorf("%d rules, digest %q", n, bundle.Digest)
 	}
-	want := []string{filepath.Join(dir, "good-policy.yaml"), filepath.Join(dir, "token")}
+	want := []string{filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "token")}
 	if diff := cmp.Diff(want, bundle.Files); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
@@ -100,14 +100,14 @@ func TestSnapshotWith(t *testing.T) {
 
 // TestLoadIsStable: the same files give the same digest, another rule another.
 func TestLoadIsStable(t *testing.T) {
-	node, dir := policyFolder(t, "testdata/good-policy.yaml")
+	node, dir := policyFolder(t, "testdata/good/policy.yaml")
 	first := mustLoad(t, node)
 	if again := mustLoad(t, node); again.Digest != first.Digest {
 		t.Errorf("digest %s, then %s", first.Digest, again.Digest)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, "good-policy.yaml"))
+	text, err := os.ReadFile(filepath.Join(dir, "policy.yaml"))
 	check(t, err)
-	put(t, dir, "good-policy.yaml", strings.Replace(string(text), "[POST]", "[GET]", 1), 0o600)
+	put(t, dir, "policy.yaml", strings.Replace(string(text), "[POST]", "[GET]", 1), 0o600)
 	if changed := mustLoad(t, node); changed.Digest == first.Digest {
 		t.Error("another rule has the same digest")
 	}
@@ -115,7 +115,7 @@ func TestLoadIsStable(t *testing.T) {
 
 // TestMUST_G3_AllOrNothing: one faulty file among good ones, and nothing is loaded.
 func TestMUST_G3_AllOrNothing(t *testing.T) {
-	node, dir := policyFolder(t, "testdata/good-policy.yaml")
+	node, dir := policyFolder(t, "testdata/good/policy.yaml")
 	mustLoad(t, node)
 	for name, text := range map[string]string{"decode": "kind: Nothing\n", "validate": workload("A"), "conflict": workload("nightly")} {
 		extra := put(t, dir, "extra-"+name+".yaml", text, 0o600)
@@ -130,7 +130,7 @@ func TestMUST_G3_AllOrNothing(t *testing.T) {
 
 // TestMUST_K2_LoadFaultNamesTheCommand that makes an intermediate for the host.
 func TestMUST_K2_LoadFaultNamesTheCommand(t *testing.T) {
-	node, _ := policyFolder(t, "testdata/good-policy.yaml")
+	node, _ := policyFolder(t, "testdata/good/policy.yaml")
 	opt := loadOptions()
 	opt.Permits = nil // fail closed: nothing is known to be permitted
 	_, faults := Load(node, opt)
@@ -235,10 +235,10 @@ spec:
 `
 
 func TestBuild(t *testing.T) {
-	node, dir := policyFolder(t, "testdata/good-policy.yaml")
-	text, err := os.ReadFile(filepath.Join(dir, "good-policy.yaml"))
+	node, dir := policyFolder(t, "testdata/good/policy.yaml")
+	text, err := os.ReadFile(filepath.Join(dir, "policy.yaml"))
 	check(t, err)
-	put(t, dir, "good-policy.yaml", string(text)+tokenCredential, 0o600)
+	put(t, dir, "policy.yaml", string(text)+tokenCredential, 0o600)
 	bundle := mustLoad(t, node)
 
 	var asked []any
@@ -265,13 +265,57 @@ func TestBuild(t *testing.T) {
 // TestBuildLeavesNothingOpen: goleak sees the followers of providers that were made
 // before another failed.
 func TestBuildLeavesNothingOpen(t *testing.T) {
-	node, dir := policyFolder(t, "testdata/good-policy.yaml")
-	text, err := os.ReadFile(filepath.Join(dir, "good-policy.yaml"))
+	node, dir := policyFolder(t, "testdata/good/policy.yaml")
+	text, err := os.ReadFile(filepath.Join(dir, "policy.yaml"))
 	check(t, err)
-	put(t, dir, "good-policy.yaml", string(text)+tokenCredential, 0o600)
+	put(t, dir, "policy.yaml", string(text)+tokenCredential, 0o600)
 	specs, faults := Build(mustLoad(t, node), BuildOptions{})
 	want := `must be a credential that can be used: there is no way to reach token endpoints`
 	if specs != nil || len(faults) != 1 || faults[0].Rule != want || faults[0].Value != "slack-oauth" {
 		t.Errorf("specs %v, faults %v", specs, faults)
+	}
+}
+
+// TestBuildFromElsewhere: secrets of the environment and of systemd reach the provider.
+func TestBuildFromElsewhere(t *testing.T) {
+	for _, input := range []string{"policy-env-not-allowed", "policy-systemd-none"} {
+		node, dir := policyFolder(t, "testdata/bad/"+input+".yaml")
+		put(t, dir, "slack", "xoxb-1", 0o600)
+		node.Secrets.AllowEnv = true
+		vars := map[string]string{"SLACK_TOKEN": "xoxb-1", "CREDENTIALS_DIRECTORY": dir}
+		opt := loadOptions()
+		opt.Env.Getenv = func(k string) string { return vars[k] }
+		bundle, faults := Load(node, opt)
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		specs, faults := Build(bundle, BuildOptions{LookupEnv: func(k string) (string, bool) { v, ok := vars[k]; return v, ok }})
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		t.Cleanup(func() { closeProvider(specs[0].Provider) })
+		token, err := specs[0].Provider.Fetch(t.Context(), credential.Key{}, nil)
+		if err != nil || token.Values["token"].Reveal() != "xoxb-1" {
+			t.Errorf("%s: %v, %v", input, token, err)
+		}
+	}
+}
+
+// TestMUST_P3_OnlyRegularFiles: what would block or flood the load is refused unread.
+func TestMUST_P3_OnlyRegularFiles(t *testing.T) {
+	dir := t.TempDir()
+	env := Env{}.complete()
+	big := put(t, dir, "big.yaml", "", 0o600)
+	check(t, os.Truncate(big, maxFileBytes+1))
+	for name, want := range map[string]string{
+		big:                         "it has more than 4MiB",
+		dir:                         "it is a folder",
+		"/dev/null":                 "it is not a regular file",
+		filepath.Join(dir, "gone"):  "no such file or directory",
+		filepath.Join(big, "below"): "not a directory",
+	} {
+		if _, err := readFile(env, name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
 	}
 }

@@ -31,7 +31,7 @@ func TestBadNode(t *testing.T) {
 
 func TestGoodNode(t *testing.T) {
 	dir := newFolder(t)
-	for _, input := range testdata(t, "good/*.yaml") {
+	for _, input := range testdata(t, "good/node-*.yaml") {
 		t.Run(filepath.Base(input), func(t *testing.T) {
 			if _, faults := LoadNode(copyInto(t, dir, input), podEnv()); len(faults) > 0 {
 				t.Fatal(faults)
@@ -47,7 +47,7 @@ func loadText(t *testing.T, text string, env Env) (*Node, Faults) {
 
 func TestLoadNodeResolvesPathsAndDefaults(t *testing.T) {
 	dir := newFolder(t)
-	node, faults := LoadNode(copyInto(t, dir, "testdata/good/minimal.yaml"), podEnv())
+	node, faults := LoadNode(copyInto(t, dir, "testdata/good/node-minimal.yaml"), podEnv())
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
@@ -63,7 +63,7 @@ func TestLoadNodeResolvesPathsAndDefaults(t *testing.T) {
 }
 
 func TestLoadNodeWrittenBeatsDefault(t *testing.T) {
-	node, faults := LoadNode(copyInto(t, newFolder(t), "testdata/good/full.yaml"), podEnv())
+	node, faults := LoadNode(copyInto(t, newFolder(t), "testdata/good/node-full.yaml"), podEnv())
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
@@ -81,7 +81,7 @@ func TestLoadNodeWrittenBeatsDefault(t *testing.T) {
 func TestLoadNodeTakesEndpointFromEnvironment(t *testing.T) {
 	env := podEnv()
 	env.Getenv = func(k string) string { return map[string]string{"SPIFFE_ENDPOINT_SOCKET": "unix:///tmp/a.sock"}[k] }
-	data, err := Env{}.complete().ReadFile("testdata/good/minimal.yaml")
+	data, err := Env{}.complete().ReadFile("testdata/good/node-minimal.yaml")
 	check(t, err)
 	node, faults := loadText(t, strings.Replace(string(data), "  workloadAPI: unix:///run/spire/agent.sock\n", "", 1), env)
 	if len(faults) > 0 {
@@ -96,7 +96,7 @@ func TestLoadNodeTakesEndpointFromEnvironment(t *testing.T) {
 func TestMUST_T6_DenyCIDRsInCluster(t *testing.T) {
 	env := podEnv()
 	env.Getenv = func(k string) string { return map[string]string{"KUBERNETES_SERVICE_HOST": "10.96.0.1"}[k] }
-	_, faults := LoadNode(copyInto(t, newFolder(t), "testdata/good/minimal.yaml"), env)
+	_, faults := LoadNode(copyInto(t, newFolder(t), "testdata/good/node-minimal.yaml"), env)
 	if len(faults) != 1 || faults[0].Path != "egress.denyCIDRs" {
 		t.Errorf("got %v, want one fault at egress.denyCIDRs", faults)
 	}
@@ -258,7 +258,7 @@ func TestMUST_P3_MissingFilesAreFaults(t *testing.T) {
 			}
 			return stat(name)
 		}
-		_, faults := LoadNode(copyInto(t, newFolder(t), "testdata/good/minimal.yaml"), env)
+		_, faults := LoadNode(copyInto(t, newFolder(t), "testdata/good/node-minimal.yaml"), env)
 		if len(faults) != 1 || faults[0].Value != missing {
 			t.Errorf("%s missing: %v", missing, faults)
 		}
