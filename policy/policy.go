@@ -139,7 +139,7 @@ type Rule struct {
 	Destination  *Destination
 	Environment  string
 	Credential   *Credential // nil: forwarded without a credential, because the policy says credential: none
-	PathTemplate string      // as written in the policy; "/**" where none was
+	PathTemplate string      // as written in the policy; "/**" for a tunnel. Grammar: CheckTemplate
 	Methods      []string    // empty: all methods that the data path accepts
 	Operations   []string    // empty: any
 	Encoded      bool        // matched on raw segments (MUST H6)
@@ -150,7 +150,7 @@ type Rule struct {
 	SetCookie    bool        // pass Set-Cookie of responses
 	WWWAuth      bool        // pass WWW-Authenticate of responses
 	MaxStream    time.Duration
-	Observe      bool   // mode: observe
+	Observe      bool   // mode: observe; never set for a tunnel
 	Digest       string // short digest of the policy, credential and destination that make this rule
 }
 
@@ -167,7 +167,9 @@ type Admission struct {
 
 // Decision answers Request. Rule is set for Allow. Observed is set where the rule's
 // mode is observe: the request is forwarded with the caller's own headers, and
-// Verdict and Reason are what enforce would have said.
+// Verdict and Reason are what enforce would have said. So with Observed a Deny is
+// forwarded too; its Rule is then one of the observing rules, for limits and the record.
+// Workload is set as soon as the ID is known.
 type Decision struct {
 	Verdict  Verdict
 	Rule     *Rule

@@ -5,8 +5,10 @@ package v1alpha1
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -118,5 +120,49 @@ func checkAlone(t *testing.T, o Object) {
 	}
 	if c != nil && o.Workload != nil && len(policy.New(c.Set).Bindings()) != 1 {
 		t.Fatal("a valid Workload is bound to nothing")
+	}
+}
+
+// FuzzSchedule: a schedule that validates is active at its next start and, where it is
+// not active now, not before that.
+func FuzzSchedule(f *testing.F) {
+	f.Add("0 5 * * 1-5", "Europe/Berlin", "2h", int64(1_800_000_000))
+	f.Add("*/7 */3 29 2 *", "", "1m", int64(0))
+	f.Add("TZ=0", "Local", "24h", int64(-1))
+	f.Fuzz(func(t *testing.T, text, zone, window string, unix int64) {
+		var faults faults
+		s, ok := faults.schedule(&Schedule{Cron: text, Timezone: zone, Window: window}).(*cronSchedule)
+		if !ok || len(faults) > 0 || unix < 0 || unix > 1<<33 {
+			return
+		}
+		at := time.Unix(unix, 0)
+		start := s.spec.Next(at.In(s.loc))
+		if start.IsZero() {
+			return
+		}
+		if !s.Active(start) {
+			t.Fatalf("%q in %q is not active at its start %s", text, zone, start)
+		}
+		between := at.Add(start.Sub(at) / 2)
+		if !s.Active(at) && between.Before(start) && s.Active(between) {
+			t.Fatalf("%q in %q becomes active at %s, and its next start is %s", text, zone, between, start)
+		}
+	})
+}
+
+func BenchmarkCompile(b *testing.B) {
+	f := newFixture()
+	objs := []Object{{Destination: f.slack}}
+	for i := range 5000 {
+		name := fmt.Sprint("w", i)
+		pattern := "spiffe://acme.example/ns/" + name + []string{"/sa/job", "/sa/*"}[i%2]
+		objs = append(objs, Object{Workload: newWorkload(name, pattern)},
+			Object{AccessPolicy: newPolicy(name, name, "slack", "none", f.post.Spec.Allow...)})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, faults := Compile(objs, f.opt); len(faults) > 0 {
+			b.Fatal(faults[0])
+		}
 	}
 }
