@@ -444,3 +444,14 @@ func BenchmarkLeafMint(b *testing.B) {
 		}
 	}
 }
+
+// A caller that looked before a flight landed and joins after it must not start another.
+func TestLateFlightFindsTheLeaf(t *testing.T) {
+	issuer := newIssuer(t, "slack.com")
+	a := newAuthority(t, AuthorityOptions{Issuer: issuer})
+	first := mustLeaf(t, a, "slack.com")
+	r := <-a.fly("slack.com")
+	if r.Err != nil || r.Val.(*leaf).cert != first || issuer.calls.Load() != 1 {
+		t.Errorf("%v, %d signatures", r.Err, issuer.calls.Load())
+	}
+}
