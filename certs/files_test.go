@@ -240,3 +240,24 @@ func TestRootFilesArePrivate(t *testing.T) {
 		t.Error("ca.pem holds a key")
 	}
 }
+
+// Promote has two writes; a crash between them must lose nothing.
+func TestPromoteAfterCrash(t *testing.T) {
+	dir := RootDir(t.TempDir())
+	first := newRoot(t, "slack.com")
+	if err := dir.Init(first); err != nil {
+		t.Fatal(err)
+	}
+	next, err := dir.Rotate(RootOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(dir.path("previous.pem"), EncodeCertificates(first.cert), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.Promote(); err != nil {
+		t.Fatal(err)
+	}
+	signs(t, dir, next)
+	trusts(t, dir, next, first)
+}

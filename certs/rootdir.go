@@ -92,14 +92,11 @@ func (d RootDir) Promote() error {
 	if err != nil {
 		return err
 	}
-	next, err := ReadCA(d.path("next.pem"), d.path("next.pem"))
-	if err != nil {
+	if _, err := ReadCA(d.path("next.pem"), d.path("next.pem")); err != nil {
 		return fmt.Errorf("no next root to promote (run first: egret ca rotate): %w", err)
 	}
-	if !next.cert.Equal(present.cert) { // equal after a crash between the two writes below
-		if err := WriteFile(d.path("previous.pem"), EncodeCertificates(present.cert), 0o644); err != nil {
-			return err
-		}
+	if err := WriteFile(d.path("previous.pem"), EncodeCertificates(present.cert), 0o644); err != nil {
+		return err // after a crash behind this line Promote is simply run again
 	}
 	if err := os.Rename(d.path("next.pem"), d.path("root.pem")); err != nil {
 		return fmt.Errorf("promote the next root: %w", err)
