@@ -32,6 +32,10 @@ func (s *Server) admit(ctx context.Context, e *Entrance, r *http.Request, raw ne
 	if a.ref = s.crowded(); a.ref != nil {
 		return a
 	}
+	if headerBytes(r) > s.limits.HeaderBytes {
+		a.ref = refuse(reasonHeaderSize, nil)
+		return a
+	}
 	t, err := policy.ParseTarget(r.RequestURI)
 	if err != nil {
 		a.ref = refuse(reasonBadTarget, err)

@@ -36,6 +36,7 @@ type clientConn struct {
 	in, out  atomic.Int64 // raw bytes
 	hijacked bool         // the connection has been taken from the outer server
 	shook    int64        // raw bytes from the client when the handshake was done
+	proto    string       // what the handshake agreed on, as ALPN names it
 	requests atomic.Int64
 
 	mu      sync.Mutex
@@ -56,6 +57,14 @@ func (c *clientConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.out.Add(int64(n))
 	return n, err
+}
+
+// CloseWrite half-closes, where the connection under it can.
+func (c *clientConn) CloseWrite() error {
+	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // Close closes the connection and gives back its places; calling it again is harmless.

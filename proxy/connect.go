@@ -44,7 +44,7 @@ func (s *Server) newOuter(e *Entrance) *http.Server {
 		Protocols:                    protocols,
 		ReadHeaderTimeout:            s.limits.Handshake,
 		IdleTimeout:                  s.limits.Idle,
-		MaxHeaderBytes:               s.limits.HeaderBytes,
+		MaxHeaderBytes:               2 * s.limits.HeaderBytes, // our own 431 speaks first
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(s.deps.Logger.With("listener", e.Name).Handler(), slog.LevelDebug),
 		BaseContext:                  func(net.Listener) context.Context { return s.base },
@@ -107,6 +107,8 @@ type admissionKey struct{}
 
 // ServeHTTP implements http.Handler for everything that comes in before TLS.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.s.busy.Add(1)
+	defer f.s.busy.Add(-1)
 	if r.Method != http.MethodConnect {
 		f.plain(w, r)
 		return

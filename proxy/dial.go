@@ -77,7 +77,7 @@ const fallbackDelay = 250 * time.Millisecond
 // DialContext connects along the route. The result is a *net.TCPConn unless a
 // corporate proxy is in between.
 func (d *Dialer) DialContext(ctx context.Context, rt Route) (net.Conn, error) {
-	if d.Proxy != nil && rt.Dial == "" {
+	if d.proxied(rt) {
 		return d.Proxy.dial(ctx, d, rt)
 	}
 	host, port := rt.Host, rt.Port
@@ -99,6 +99,10 @@ func (d *Dialer) DialContext(ctx context.Context, rt Route) (net.Conn, error) {
 	}
 	return d.race(ctx, addrs, port)
 }
+
+// proxied reports whether the route goes through the corporate proxy, which resolves the
+// name. A destination's own dial goes round it.
+func (d *Dialer) proxied(rt Route) bool { return d.Proxy != nil && rt.Dial == "" }
 
 // splitDial splits a destination's dial. A literal address there is the platform's own
 // word and needs no second opt-in; a name is checked like any other.

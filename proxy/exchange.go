@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -39,17 +38,24 @@ type exchange struct {
 	decision policy.Decision
 	key      credential.Key
 	cred     credential.Credential
-	observed bool // forward with the caller's own headers
+	observed bool     // forward with the caller's own headers
+	injected []string // what the credential put into the request, for cleaning the answer
+	refused  bool     // the SaaS refused our credential, and its answer goes through
+	closing  bool     // ask the client for a new connection
 
 	bodyIn   atomic.Int64
-	readErr  error // reading the upstream's body failed
+	bodyErr  atomic.Bool // reading the client's body failed
+	readErr  error       // reading the upstream's body failed
 	upgraded atomic.Bool
 
 	ctx  context.Context
 	stop context.CancelCauseFunc
 
-	mu      sync.Mutex
-	started bool // a start record has been written
+	mu        sync.Mutex
+	started   bool // a start record has been written
+	answering bool // the response header is on its way
+	cutting   bool // the watcher has ended it
+	done      bool // the handler has returned: nothing of the connection may be touched
 }
 
 type exchangeKey struct{}
@@ -67,6 +73,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c == nil {
 		panic("proxy: request outside an admitted connection")
 	}
+	s.busy.Add(1)
+	defer s.busy.Add(-1)
 	x := s.begin(c, w, r)
 	defer func() {
 		p := recover()
@@ -108,7 +116,7 @@ func (s *Server) begin(c *clientConn, w http.ResponseWriter, r *http.Request) *e
 	x.r = r.WithContext(x.ctx)
 	x.w = &responseWriter{ResponseWriter: w, x: x}
 	if r.Body != nil && r.Body != http.NoBody {
-		x.r.Body = &countingBody{ReadCloser: r.Body, n: &x.bodyIn}
+		x.r.Body = &countingBody{ReadCloser: r.Body, x: x}
 	}
 	if r.ProtoMajor == 1 { // otherwise an early answer never reaches a client that is still uploading
 		_ = http.NewResponseController(w).EnableFullDuplex()
@@ -133,7 +141,7 @@ func (x *exchange) authority() *refusal {
 	switch {
 	case headerBytes(r) > x.s.limits.HeaderBytes:
 		return refuse(reasonHeaderSize, nil)
-	case r.Method == http.MethodConnect, r.Method == http.MethodTrace, strings.EqualFold(r.Method, "TRACK"):
+	case neverForwarded(r.Method):
 		return refuse(reasonMethod, nil)
 	case !strings.HasPrefix(r.RequestURI, "/"):
 		return refuse(reasonAuthority, errors.New("the request target is not a path"))
@@ -145,6 +153,12 @@ func (x *exchange) authority() *refusal {
 	return nil
 }
 
+// neverForwarded are methods that echo the request, credential included, or open a
+// tunnel (MUST H5). Some servers fold the case of methods, so every case is meant.
+func neverForwarded(method string) bool {
+	return strings.EqualFold(method, http.MethodConnect) || strings.EqualFold(method, http.MethodTrace) || strings.EqualFold(method, "TRACK")
+}
+
 // decide asks identity and policy, for every request anew (MUST I4).
 func (x *exchange) decide() *refusal {
 	begin := time.Now()
@@ -154,7 +168,7 @@ func (x *exchange) decide() *refusal {
 		return identityRefusal(err)
 	}
 	if time.Until(w.Expires) < nearEnd {
-		x.w.Header().Set("Connection", "close") // HTTP/2: GOAWAY
+		x.closing = true
 	}
 	begin = time.Now()
 	path, _, _ := strings.Cut(x.r.RequestURI, "?")
@@ -227,6 +241,9 @@ func (x *exchange) equip() *refusal {
 	defer func() { x.rec.TCredential = time.Since(begin) }()
 	x.key = credentialKey(x.decision.Rule.Credential, x.ask)
 	cred, ref := x.s.credential(x.ctx, x.key, x.c.caller)
+	if ref != nil && x.ctx.Err() != nil { // it left while we waited: nobody else is at fault
+		return refuse(reasonClientGone, context.Cause(x.ctx))
+	}
 	if ref != nil {
 		return ref
 	}
@@ -282,7 +299,9 @@ func credentialRefusal(err error) *refusal {
 // forward hands the request to the upstream and copies the answer back.
 func (x *exchange) forward() {
 	x.c.add(x) // from here on the watcher may cut it; what it reads is not written any more
-	x.w.Header().Set("Egret-Decision", decisionHeader("", x.rec.ID))
+	if cause := x.c.cutCause(); cause != nil {
+		x.cancel(cause) // the cut came just before
+	}
 	x.s.forward.ServeHTTP(x.w, x.r)
 }
 
@@ -290,10 +309,27 @@ func (x *exchange) forward() {
 func (x *exchange) refuse(ref *refusal) {
 	x.mark(ref)
 	x.rec.Verdict = policy.Deny.String()
-	if x.w.status != 0 {
+	if x.w.status != 0 || ref.reason == reasonClientGone {
 		panic(http.ErrAbortHandler)
 	}
 	x.rec.Status = writeRefusal(x.w, x.r, ref, x.rec.ID)
+}
+
+// announce adds to the final response header what egret has to say; it is called right
+// before the header is sent, so that no informational answer carries or clears it.
+func (x *exchange) announce(h http.Header) {
+	if x.closing {
+		h.Set("Connection", "close") // HTTP/2: GOAWAY
+	}
+	if h["Egret-Decision"] != nil { // a refusal
+		return
+	}
+	var reason policy.Reason
+	if x.refused {
+		reason = reasonUpstreamAuth
+		h.Set("Proxy-Status", proxyStatus(reason))
+	}
+	h.Set("Egret-Decision", decisionHeader(reason, x.rec.ID))
 }
 
 // mark notes why the exchange did not go as it should.
@@ -307,6 +343,12 @@ func (x *exchange) mark(ref *refusal) {
 // finish writes the record. It runs on every way out of ServeHTTP, panics included.
 func (x *exchange) finish(p any) {
 	x.c.remove(x)
+	x.mu.Lock()
+	x.done = true // from here on the watcher keeps its hands off
+	if x.started {
+		x.rec.Kind = audit.KindStreamEnd
+	}
+	x.mu.Unlock()
 	x.blame(p)
 	x.stop(nil)
 	x.rec.BytesIn, x.rec.BytesOut = x.bodyIn.Load()+x.w.upIn.Load(), x.w.n.Load()
@@ -315,11 +357,6 @@ func (x *exchange) finish(p any) {
 	}
 	x.rec.TTotal = time.Since(x.start)
 	x.s.metrics.served(x)
-	x.mu.Lock()
-	if x.started {
-		x.rec.Kind = audit.KindStreamEnd
-	}
-	x.mu.Unlock()
 	if x.slot == nil {
 		x.s.metrics.lost.Inc()
 		return
@@ -340,7 +377,7 @@ func (x *exchange) blame(p any) {
 	case errors.As(cause, &ref):
 		x.mark(ref)
 	case p == nil || x.rec.Reason != "":
-	case x.readErr != nil && x.r.Context().Err() == nil:
+	case x.readErr != nil && x.ctx.Err() == nil && !x.bodyErr.Load():
 		x.mark(refuse(reasonReset, x.readErr))
 	default:
 		x.mark(refuse(reasonClientGone, cause))
@@ -348,90 +385,6 @@ func (x *exchange) blame(p any) {
 	if x.w.status == 0 && x.rec.Status == 0 && x.rec.Layer == reasonClientGone.Layer() {
 		x.rec.Status = statusClientGone
 	}
-}
-
-// cancel implements running: it ends the exchange, whichever side it is waiting for.
-func (x *exchange) cancel(cause error) {
-	x.stop(cause)
-	if x.upgraded.Load() {
-		_ = x.c.Close()
-		return
-	}
-	_ = http.NewResponseController(x.w.ResponseWriter).SetWriteDeadline(time.Unix(1, 0))
-}
-
-// long implements running.
-func (x *exchange) long() bool { return x.upgraded.Load() }
-
-// longAfter is when an exchange counts as a long stream, whose start is recorded too.
-const longAfter = time.Minute
-
-// recheck implements running: what policy no longer allows ends now.
-func (x *exchange) recheck(p *policy.Policy, l Limits, now time.Time) error {
-	age := now.Sub(x.start)
-	if x.decision.Rule == nil { // not decided yet, or being refused
-		return nil
-	}
-	if age > maxStream(x.decision.Rule, l) {
-		return refuse(reasonMaxStream, nil)
-	}
-	ask := x.ask
-	ask.At = now
-	if d := p.Request(ask); d.Verdict != policy.Allow && !d.Observed {
-		return refuse(reasonRevoked, fmt.Errorf("now %s", d.Reason))
-	}
-	if age > longAfter {
-		x.markStarted(now)
-	}
-	return nil
-}
-
-// markStarted writes the start record of a stream, once. Where there is no place for it
-// the stream goes on: its own place for the end is held.
-func (x *exchange) markStarted(now time.Time) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.started {
-		return
-	}
-	slot, err := x.s.deps.Audit.Begin()
-	if err != nil {
-		return
-	}
-	x.started = true
-	slot.Write(x.startRecord(now))
-}
-
-// startRecord holds what was decided; the counts come with the end. It reads only
-// members that do not change once the request is forwarded.
-func (x *exchange) startRecord(now time.Time) audit.Record {
-	rec := x.c.record(audit.KindStreamStart)
-	rec.ID, rec.Time, rec.Method = x.rec.ID, x.start, x.ask.Method
-	rec.Verdict = x.decision.Verdict.String()
-	if r := x.decision.Rule; r != nil {
-		rec.Policy, rec.PolicyDigest, rec.Owner = r.Policy, r.Digest, r.Owner
-		rec.Environment, rec.PathTemplate = r.Environment, r.PathTemplate
-		if r.Credential != nil {
-			rec.Credential = r.Credential.Name
-		}
-	}
-	if x.cred != nil {
-		rec.Fingerprint = x.cred.Fingerprint()
-	}
-	rec.TTotal = now.Sub(x.start)
-	return rec
-}
-
-// countingBody counts what the application sends.
-type countingBody struct {
-	io.ReadCloser
-	n *atomic.Int64
-}
-
-func (b *countingBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.n.Add(int64(n))
-	return n, err
 }
 
 // methodForRecord keeps hostile method names out of records and metrics.

@@ -48,6 +48,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 		Scheme: "https", Host: authority,
 		Path: in.Path, RawPath: in.RawPath, RawQuery: in.RawQuery, ForceQuery: in.ForceQuery,
 	}
+	if path, _, _ := strings.Cut(pr.In.RequestURI, "?"); !strings.HasPrefix(path, "//") {
+		pr.Out.URL.Opaque = path // as it came: url.URL would encode bytes anew that it likes otherwise
+	}
 	pr.Out.Host = authority
 	if x.observed {
 		cleanObserved(pr.Out.Header)
@@ -63,8 +66,12 @@ func rewrite(pr *httputil.ProxyRequest) {
 
 // readableEncoding narrows Accept-Encoding to what a small refusal can be read in.
 func readableEncoding(h http.Header) string {
-	if strings.Contains(strings.ToLower(strings.Join(h["Accept-Encoding"], ",")), "gzip") {
-		return "gzip"
+	for _, e := range strings.Split(strings.ToLower(strings.Join(h["Accept-Encoding"], ",")), ",") {
+		name, weight, _ := strings.Cut(e, ";")
+		q := strings.TrimRight(strings.TrimPrefix(strings.TrimSpace(weight), "q="), ".0")
+		if strings.TrimSpace(name) == "gzip" && (weight == "" || q != "") {
+			return "gzip"
+		}
 	}
 	return "identity"
 }
@@ -102,11 +109,16 @@ func (b *trailingBody) Read(p []byte) (int, error) {
 func inspect(resp *http.Response) error {
 	x := exchangeFrom(resp.Request.Context())
 	cleanResponse(resp.Header, x.decision.Rule, x.cred != nil)
+	dropReflected(resp.Header, x.injected)
 	x.rec.UpstreamID = upstreamID(resp.Header)
 	if resp.StatusCode == http.StatusSwitchingProtocols {
+		if len(x.r.Header["Upgrade"]) == 0 { // ReverseProxy would refuse it too, but leak the connection
+			return refuse(reasonProtocol, errors.New("the upstream switched protocols unasked"))
+		}
 		return nil
 	}
-	resp.Body = &watchedBody{ReadCloser: resp.Body, x: x}
+	cleanTrailer(resp.Trailer)
+	resp.Body = &watchedBody{ReadCloser: resp.Body, x: x, resp: resp}
 	return nil
 }
 
@@ -114,12 +126,18 @@ func inspect(resp *http.Response) error {
 // filters what comes behind the body.
 type watchedBody struct {
 	io.ReadCloser
-	x *exchange
+	x    *exchange
+	resp *http.Response
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
+		cleanTrailer(b.resp.Trailer)
+		dropReflected(b.resp.Trailer, b.x.injected)
+	default:
 		b.x.readErr = err
 	}
 	return n, err
@@ -128,7 +146,6 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 // failed answers where there is no response from the upstream.
 func failed(_ http.ResponseWriter, r *http.Request, err error) {
 	x := exchangeFrom(r.Context())
-	x.w.Header().Del("Egret-Decision")
 	if x.w.refusal != nil {
 		x.refuse(x.w.refusal)
 		return
@@ -136,7 +153,7 @@ func failed(_ http.ResponseWriter, r *http.Request, err error) {
 	var ref *refusal
 	switch cause := context.Cause(x.ctx); {
 	case errors.As(cause, &ref), errors.As(err, &ref):
-	case cause != nil:
+	case cause != nil, x.bodyErr.Load() && classifyUpstream(err).reason == reasonReset:
 		x.mark(refuse(reasonClientGone, cause))
 		x.rec.Status = statusClientGone
 		panic(http.ErrAbortHandler)
@@ -162,10 +179,13 @@ func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 // WriteHeader implements http.ResponseWriter. Informational answers pass and are
 // filtered like the final one.
 func (w *responseWriter) WriteHeader(status int) {
-	if status >= 200 || status == http.StatusSwitchingProtocols {
+	if status >= 200 {
 		w.status = status
+		w.x.answer()
+		w.x.announce(w.Header())
 	} else {
 		cleanResponse(w.Header(), w.x.decision.Rule, w.x.cred != nil)
+		dropReflected(w.Header(), w.x.injected)
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -173,7 +193,7 @@ func (w *responseWriter) WriteHeader(status int) {
 // Write implements http.ResponseWriter.
 func (w *responseWriter) Write(p []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.WriteHeader(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(p)
 	w.n.Add(int64(n))
@@ -199,6 +219,7 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	w.status = http.StatusSwitchingProtocols
 	w.x.startStream(slot)
+	w.x.announce(w.Header())
 	early, _ := brw.Reader.Peek(brw.Reader.Buffered())
 	return &streamConn{Conn: conn, early: early, w: w}, brw, nil
 }
@@ -208,12 +229,20 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 func (x *exchange) startStream(end audit.Slot) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.upgraded.Store(true)
+	x.answering = true
+	if x.cutting { // the watcher came first: the connection is ours to close
+		_ = x.c.Close()
+	}
+	if x.started { // it was long before it was upgraded
+		end.Cancel()
+		return
+	}
 	rec := x.startRecord(x.start)
 	rec.Status, rec.Proto = http.StatusSwitchingProtocols, x.rec.Proto
 	rec.TTotal = 0
 	x.slot.Write(rec)
 	x.slot, x.started = end, true
-	x.upgraded.Store(true)
 }
 
 // streamConn is the client's side of an upgraded connection.

@@ -164,11 +164,84 @@ func queryCredential(raw string) string {
 		if n, err := url.QueryUnescape(name); err == nil {
 			name = n
 		}
-		if _, bad := queryCredentials[plainName(strings.TrimSpace(name))]; bad {
-			return plainName(strings.TrimSpace(name))
+		if n := plainParam(name); n != "" {
+			if _, bad := queryCredentials[n]; bad {
+				return n
+			}
 		}
 	}
 	return ""
+}
+
+// plainParam is a parameter name as the most lenient server may read it: besides case
+// and "_", PHP takes "." and " " for "_", cuts an index ("token[]"), and C-like ones end
+// the name at a NUL.
+func plainParam(name string) string {
+	name = strings.TrimSpace(name)
+	if i := strings.IndexAny(name, "[\x00"); i >= 0 {
+		name = name[:i]
+	}
+	return strings.NewReplacer(".", "-", " ", "-", "_", "-").Replace(strings.ToLower(strings.TrimSpace(name)))
+}
+
+// minReflected is the shortest injected value that is looked for in answers; shorter ones
+// would be found by chance.
+const minReflected = 8
+
+// injectedValues returns what the credential put into the request, in every form that an
+// upstream may send back: the header's value, without its scheme, and out of Basic.
+func injectedValues(before, after *http.Request) (out []string) {
+	add := func(v string) {
+		if len(v) >= minReflected && !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	for name, values := range after.Header {
+		if slices.Equal(values, before.Header[name]) {
+			continue
+		}
+		for _, v := range values {
+			add(bareToken(v))
+			_, rest, _ := strings.Cut(v, " ")
+			add(rest)
+		}
+	}
+	if after.URL.RawQuery != before.URL.RawQuery {
+		for _, pair := range strings.Split(after.URL.RawQuery, "&") {
+			if _, v, _ := strings.Cut(pair, "="); !strings.Contains(before.URL.RawQuery, pair) {
+				add(v)
+				if raw, err := url.QueryUnescape(v); err == nil {
+					add(raw)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// dropReflected removes fields in which an upstream sends the injected value back (MUST
+// H10), plain or as a URL would write it.
+func dropReflected(h http.Header, injected []string) {
+	if len(injected) == 0 {
+		return
+	}
+	for name, values := range h {
+		if slices.ContainsFunc(values, func(v string) bool { return reflects(v, injected) }) {
+			delete(h, name)
+		}
+	}
+}
+
+func reflects(value string, injected []string) bool {
+	for _, secret := range injected {
+		if strings.Contains(value, secret) {
+			return true
+		}
+		if esc := url.QueryEscape(secret); esc != secret && strings.Contains(value, esc) {
+			return true
+		}
+	}
+	return false
 }
 
 // cleanResponse removes from a response what could lead the client round egret (MUST

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/egret-proxy/egret/audit"
+	"github.com/egret-proxy/egret/certs"
 	"github.com/egret-proxy/egret/policy"
 )
 
@@ -34,7 +35,14 @@ func newTLSSettings(s *Server) *tlsSettings {
 		if !ok {
 			return nil, errors.New("proxy: handshake outside an admitted connection")
 		}
-		return s.deps.Leaves.Leaf(h.Context(), c.target.Host)
+		cert, err := s.deps.Leaves.Leaf(h.Context(), c.target.Host)
+		switch {
+		case errors.Is(err, certs.ErrBusy):
+			return nil, refuse(reasonRate, err)
+		case err != nil:
+			return nil, refuse(reasonNoLeaf, err)
+		}
+		return cert, nil
 	}
 	with := func(protos ...string) *tls.Config {
 		return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protos, GetCertificate: leaf}
@@ -98,9 +106,10 @@ func (s *Server) intercept(c *clientConn) {
 		s.handshakeFailed(c, err)
 		return
 	}
-	c.shook = c.in.Load()
+	c.shook, c.proto = c.in.Load(), tc.ConnectionState().NegotiatedProtocol
 	if s.queue.push(tc) != nil {
 		_ = c.Close()
+		s.note(c, audit.KindHandshake, refuse(reasonDrain, nil), 0)
 	}
 }
 
@@ -162,6 +171,8 @@ func classifyClient(err error) *refusal {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return refuse(reasonHandshake, err)
+	case strings.Contains(err.Error(), "unsupported application protocols"): // crypto/tls has no value for it
+		return refuse(reasonNoCommonProto, err)
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), strings.Contains(err.Error(), "connection reset"):
 		return refuse(reasonClientTLS, fmt.Errorf("the client closed during the handshake, as clients do that do not trust the certificate: %w", err))
 	}
@@ -188,7 +199,10 @@ func (s *Server) ended(c *clientConn) {
 	if c == nil {
 		return
 	}
-	const chatter = 256 // session close, HTTP/2 preface and settings: an unused connection
+	chatter := int64(48) // a session's close in TLS: an unused connection
+	if c.proto == protoH2 {
+		chatter = 256 // with preface and settings
+	}
 	if c.requests.Load() == 0 && c.in.Load()-c.shook > chatter && c.cutCause() == nil {
 		s.note(c, audit.KindRequest, refuse(reasonBadRequest, nil), 0)
 	}

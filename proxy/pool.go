@@ -81,7 +81,6 @@ type upstreamConn struct {
 	proxied  bool
 	lastIdle atomic.Int64 // unix nanoseconds when it last became idle
 	retired  bool         // about to be closed by the sweeper; guarded by Pool.mu
-	uses     atomic.Int64
 }
 
 // protoKey names what a target's protocol is remembered for.
@@ -192,22 +191,26 @@ type need struct {
 // one RoundTrip on it or releases it. reused tells whether it had served before.
 func (p *Pool) acquire(ctx context.Context, h Hop, n need) (uc *upstreamConn, reused bool, err error) {
 	k := h.key(n.proto)
-	for range 3 { // a dialled h2 connection may be full by the time we get to it
+	for range openRounds {
 		if !n.brand {
 			if uc := p.take(k, n); uc != nil {
-				return uc, uc.uses.Add(1) > 1, nil
+				return uc, true, nil
 			}
 		}
 		uc, err := p.open(ctx, k, h)
 		if err != nil {
 			return nil, false, err
 		}
-		if uc.cc.Reserve() == nil {
-			return uc, uc.uses.Add(1) > 1, nil
+		if k.proto == protoH1 || uc.cc.Reserve() == nil { // that of HTTP/1.1 came reserved
+			return uc, false, nil
 		}
 	}
 	return nil, false, fmt.Errorf("%w: every connection to %s is full", errConnect, h.Target.Host)
 }
+
+// openRounds is how often a request that waits for a shared HTTP/2 connection tries
+// again where others have taken all places of the one that was just opened.
+const openRounds = 20
 
 // take finds a kept connection with a free place, newest first, and forgets dead ones.
 func (p *Pool) take(k poolKey, n need) *upstreamConn {
@@ -273,7 +276,7 @@ func (p *Pool) connect(ctx context.Context, k poolKey, h Hop) (*upstreamConn, er
 		p.protos.Add(protoKey{h.Target, h.trust()}, protoEntry{got, time.Now().Add(protoMemory)})
 		return nil, fmt.Errorf("%w: %s instead of %s", errALPN, got, k.proto)
 	}
-	return p.keep(ctx, k, tc)
+	return p.keep(ctx, k, h, tc)
 }
 
 // handshake dials the route and verifies the certificate for the rule's host. There is
@@ -304,11 +307,10 @@ func (p *Pool) handshake(ctx context.Context, k poolKey, h Hop, alpn []string) (
 
 func classifyHandshake(ctx context.Context, err error) error {
 	var verify *tls.CertificateVerificationError
-	var alert tls.AlertError
 	switch {
 	case errors.As(err, &verify):
 		return fmt.Errorf("%w: %w", errVerify, err)
-	case errors.As(err, &alert) && alert == 120: // no_application_protocol (RFC 7301)
+	case remoteAlert(err) == alertNoALPN:
 		return fmt.Errorf("%w: %w", errALPN, err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", errConnect, context.Cause(ctx))
@@ -341,14 +343,15 @@ func (p *Pool) group(k poolKey) *group {
 	return g
 }
 
-// keep turns a verified connection into a client connection of the pool.
-func (p *Pool) keep(ctx context.Context, k poolKey, tc *tls.Conn) (*upstreamConn, error) {
+// keep turns a verified connection into a client connection of the pool. One of HTTP/1.1
+// comes with its place reserved, so that nobody else takes it first; learn gives it back.
+func (p *Pool) keep(ctx context.Context, k poolKey, h Hop, tc *tls.Conn) (*upstreamConn, error) {
 	cc, err := p.transport.NewClientConn(context.WithValue(ctx, dialedKey{}, tc), "https", "upstream.invalid:443")
 	if err != nil {
 		_ = tc.Close()
 		return nil, fmt.Errorf("%w: %w", errConnect, err)
 	}
-	uc := &upstreamConn{cc: cc, proxied: p.opt.Dialer.Proxy != nil}
+	uc := &upstreamConn{cc: cc, proxied: p.opt.Dialer.proxied(h.route())}
 	if ap, err := netip.ParseAddrPort(tc.RemoteAddr().String()); err == nil {
 		uc.ip = ap
 	}
@@ -363,6 +366,12 @@ func (p *Pool) keep(ctx context.Context, k poolKey, tc *tls.Conn) (*upstreamConn
 	if p.closed {
 		_ = cc.Close()
 		return nil, fmt.Errorf("%w: pool is closed", errConnect)
+	}
+	if k.proto == protoH1 {
+		if err := cc.Reserve(); err != nil {
+			_ = cc.Close()
+			return nil, fmt.Errorf("%w: %w", errConnect, err)
+		}
 	}
 	g := p.group(k)
 	g.conns = append(g.conns, uc)
@@ -402,8 +411,12 @@ func (p *Pool) learn(ctx context.Context, h Hop, pk protoKey) (string, error) {
 	}
 	proto := negotiated(tc)
 	p.protos.Add(pk, protoEntry{proto, time.Now().Add(protoMemory)})
-	if _, err := p.keep(ctx, h.key(proto), tc); err != nil {
+	uc, err := p.keep(ctx, h.key(proto), h, tc)
+	if err != nil {
 		return "", err
+	}
+	if proto == protoH1 {
+		uc.cc.Release()
 	}
 	return proto, nil
 }

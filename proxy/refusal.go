@@ -32,6 +32,7 @@ const (
 	reasonMethod          policy.Reason = "target/method"
 	reasonEarlyData       policy.Reason = "target/early_data"
 	reasonQueryCredential policy.Reason = "target/credential_in_query"
+	reasonNoLeaf          policy.Reason = "target/no_certificate"
 
 	reasonUpgrade policy.Reason = "policy/upgrade_not_allowed"
 	reasonRevoked policy.Reason = "policy/revoked"
@@ -65,7 +66,10 @@ const (
 	reasonRate        policy.Reason = "limit/rate"
 	reasonClientTrust policy.Reason = "client/untrusted_ca"
 	reasonClientTLS   policy.Reason = "client/tls"
-	reasonClientGone  policy.Reason = "client/closed"
+
+	reasonNoCommonProto policy.Reason = "client/no_common_protocol"
+
+	reasonClientGone policy.Reason = "client/closed"
 )
 
 // ReasonInfo documents one reason: what the application gets and what to do.
@@ -100,6 +104,7 @@ var reasonTable = []ReasonInfo{
 	{reasonMethod, 405, "this method is never forwarded", "use another method"},
 	{reasonEarlyData, 400, "data arrived before the tunnel was open", "wait for the answer to CONNECT"},
 	{reasonQueryCredential, 403, "the URL carries a credential in its query", "remove it: egret puts the credential in"},
+	{reasonNoLeaf, 0, "egret has no certificate for this host", "tell the platform team: no intermediate permits the host, or the issuer does not answer"},
 	{policy.ReasonUnlistedHost, 403, "no destination lists this host", "ask the platform team for a Destination"},
 
 	{policy.ReasonNotLoaded, 503, "no policy is loaded", "ask the platform team"},
@@ -138,12 +143,13 @@ var reasonTable = []ReasonInfo{
 	{reasonBacklog, 503, "the audit log cannot keep up", "tell the platform team: nothing is sent that cannot be recorded"},
 	{reasonBadRequest, 400, "the connection ended without a well-formed request", "check the client"},
 	{reasonHandshake, 0, "the TLS handshake took too long", "check the client"},
-	{reasonMaxStream, 0, "the stream reached its maximum age", "connect again"},
+	{reasonMaxStream, 503, "the stream reached its maximum age", "connect again"},
 	{reasonTunnelIdle, 0, "the tunnel was idle for too long", "connect again"},
-	{reasonDrain, 0, "egret is shutting down", "connect again"},
+	{reasonDrain, 503, "egret is shutting down", "connect again"},
 
 	{reasonClientTrust, 0, "the client does not trust egret's CA", "give the client egret's bundle: egret exec, or the CA variables of its runtime"},
 	{reasonClientTLS, 0, "the client's TLS handshake failed", "check the client"},
+	{reasonNoCommonProto, 0, "the client speaks only HTTP/2 and the SaaS only HTTP/1.1", "let the client offer http/1.1 too"},
 	{reasonClientGone, 0, "the client went away", "nothing"},
 }
 

@@ -46,16 +46,32 @@ func isJSON(h http.Header) bool {
 	return err == nil && (t == "application/json" || strings.HasSuffix(t, "+json"))
 }
 
-// peek reads the first bytes of the body and puts them back in front.
+// peek reads the first bytes of the body and puts them back in front. It stops as soon as
+// they hold a whole value, so that a stream of JSON objects is not held up.
 func peek(resp *http.Response) ([]byte, error) {
-	head := make([]byte, peekBytes)
-	n, err := io.ReadFull(resp.Body, head)
+	head, n := make([]byte, peekBytes), 0
+	var err error
+	for n < peekBytes && err == nil && !whole(unpack(head[:n], resp.Header)) {
+		var m int
+		m, err = resp.Body.Read(head[n:])
+		n += m
+	}
 	head = head[:n]
 	resp.Body = &joinedBody{Reader: io.MultiReader(bytes.NewReader(head), tail(resp.Body, err)), Closer: resp.Body}
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return head, nil
+}
+
+// whole reports whether b begins with a whole JSON value, or with none.
+func whole(b []byte) bool {
+	if len(b) == 0 {
+		return false
+	}
+	var v json.RawMessage
+	err := json.NewDecoder(bytes.NewReader(b)).Decode(&v)
+	return !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF)
 }
 
 // tail is what follows the peeked bytes: the rest, nothing, or the error that came.
@@ -63,7 +79,7 @@ func tail(body io.Reader, err error) io.Reader {
 	switch {
 	case err == nil:
 		return body
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF):
 		return body // at its end; reading it once more makes the trailers appear
 	}
 	return errReader{err}

@@ -12,7 +12,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/egret-proxy/egret/identity"
@@ -35,8 +37,11 @@ type Server struct {
 	end     context.CancelCauseFunc
 	running sync.WaitGroup // goroutines of ours
 
+	busy atomic.Int64 // handlers of CONNECT and of requests that have not returned
+
 	mu     sync.Mutex
 	outers []*http.Server
+	closed bool // Drain has been called: Serve serves no more
 }
 
 // New makes a Server and starts what serves intercepted connections. Call Drain or
@@ -110,9 +115,9 @@ func (s *Server) Serve(e Entrance) error {
 		return errors.New("proxy: an entrance needs a listener and an identity")
 	}
 	outer := s.newOuter(&e)
-	s.mu.Lock()
-	s.outers = append(s.outers, outer)
-	s.mu.Unlock()
+	if !s.adopt(outer) {
+		return e.Listener.Close()
+	}
 	l := e.Listener
 	if e.TLS != nil {
 		l = tls.NewListener(l, entranceTLS(e.TLS))
@@ -121,6 +126,17 @@ func (s *Server) Serve(e Entrance) error {
 		return fmt.Errorf("listener %q: %w", e.Name, err)
 	}
 	return nil
+}
+
+// adopt remembers an entrance's server for the drain, unless that has begun.
+func (s *Server) adopt(outer *http.Server) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.outers = append(s.outers, outer)
+	return true
 }
 
 // entranceTLS hardens the listener's own TLS: HTTP/1.1 only, a client certificate is
@@ -186,20 +202,24 @@ func (s *Server) Drain(ctx context.Context) Drained {
 	start := time.Now()
 	s.table.drain()
 	s.mu.Lock()
-	outers := s.outers
+	s.closed = true
+	servers := append(slices.Clone(s.outers), s.inner)
 	s.mu.Unlock()
 	var wg sync.WaitGroup
-	for _, o := range append(outers, s.inner) {
+	for _, o := range servers {
 		wg.Go(func() { _ = o.Shutdown(ctx) })
 	}
 	wg.Wait()
-	s.awaitStreams(ctx)
+	s.await(ctx, func() bool { return len(s.table.all()) == 0 })
 	cut := 0
 	for _, c := range s.table.all() {
 		cut += max(1, len(c.running()))
 		c.cut(refuse(reasonDrain, nil))
 	}
 	s.close()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterCut)
+	defer cancel()
+	s.await(last, func() bool { return s.busy.Load() == 0 }) // so that their records are written
 	return Drained{Cut: cut, Took: time.Since(start)}
 }
 
@@ -222,12 +242,15 @@ func (s *Server) close() {
 	s.running.Wait()
 }
 
-// awaitStreams waits for connections that the HTTP servers no longer know: upgraded
-// ones, tunnels, and those still in their handshake.
-func (s *Server) awaitStreams(ctx context.Context) {
+// afterCut bounds the wait for handlers whose connections have been cut.
+const afterCut = 2 * time.Second
+
+// await waits for what the HTTP servers no longer know: upgraded connections, tunnels,
+// and those still in their handshake.
+func (s *Server) await(ctx context.Context, over func() bool) {
 	t := time.NewTicker(20 * time.Millisecond)
 	defer t.Stop()
-	for len(s.table.all()) > 0 {
+	for !over() {
 		select {
 		case <-ctx.Done():
 			return

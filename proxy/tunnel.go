@@ -37,7 +37,7 @@ func (s *Server) tunnel(a *admission) {
 	slots, err := s.streamSlots()
 	if err != nil {
 		ref := refuse(reasonBacklog, err)
-		s.metrics.refused(c, ref.reason)
+		s.note(c, audit.KindRequest, ref, info(ref.reason).Status) // counted as lost, where still none is free
 		writeRawRefusal(c, ref, info(ref.reason).Status, c.id)
 		return
 	}
@@ -47,6 +47,9 @@ func (s *Server) tunnel(a *admission) {
 	t := &pipe{s: s, c: c, rule: a.rule, up: up, start: time.Now()}
 	c.add(t)
 	defer c.remove(t)
+	if cause := c.cutCause(); cause != nil { // it came while we dialled
+		t.cancel(cause)
+	}
 	slots[0].Write(t.record(audit.KindStreamStart))
 	t.run()
 	slots[1].Write(t.record(audit.KindStreamEnd))
@@ -102,6 +105,9 @@ func (t *pipe) cancel(cause error) {
 
 // recheck implements running: a tunnel goes on only while policy still admits it.
 func (t *pipe) recheck(p *policy.Policy, l Limits, now time.Time) error {
+	if t.isCut() {
+		return nil
+	}
 	adm := p.Connect(t.c.workload.ID, t.c.workload.Evidence, t.c.target, now)
 	switch {
 	case adm.Verdict != policy.Tunnel:
@@ -110,6 +116,12 @@ func (t *pipe) recheck(p *policy.Policy, l Limits, now time.Time) error {
 		return refuse(reasonMaxStream, nil)
 	}
 	return nil
+}
+
+func (t *pipe) isCut() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cause != nil
 }
 
 func maxStream(r *policy.Rule, l Limits) time.Duration {
@@ -175,6 +187,9 @@ func (t *pipe) record(kind string) audit.Record {
 	rec.BytesIn, rec.BytesOut = t.in.Load(), t.out.Load()
 	rec.TTotal = time.Since(t.c.admitted)
 	rec.UpstreamIP = remoteIP(t.up)
+	if t.s.deps.Upstream.opt.Dialer.proxied(tunnelRoute(t.c)) {
+		rec.UpstreamIP = viaProxy
+	}
 	if t.rule != nil {
 		rec.Policy, rec.PolicyDigest, rec.Owner = t.rule.Policy, t.rule.Digest, t.rule.Owner
 		rec.Environment = t.rule.Environment
@@ -189,6 +204,10 @@ func (t *pipe) record(kind string) audit.Record {
 	}
 	return rec
 }
+
+// viaProxy stands for the address where the corporate proxy resolved the name: the
+// address check is its own (MUST T13).
+const viaProxy = "proxy"
 
 func remoteIP(c net.Conn) string {
 	host, _, err := net.SplitHostPort(c.RemoteAddr().String())

@@ -25,7 +25,7 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := exchangeFrom(req.Context())
 	begin := time.Now()
 	defer func() { x.rec.TUpstream = time.Since(begin) }()
-	if err := x.c.dialErr; err != nil && x.c.requests.Load() == 1 {
+	if err := x.c.dialErr; err != nil && x.c.requests.Load() == 1 && time.Since(x.c.admitted) < alpnDial+dialErrFor {
 		return nil, err // found out while the client's handshake waited; the next request tries again
 	}
 	resp, err := w.send(x, req, x.cred)
@@ -34,6 +34,9 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	return w.renew(x, req, resp)
 }
+
+// dialErrFor is how long a failed look at the upstream answers for the first request.
+const dialErrFor = 2 * time.Second
 
 // renew handles a credential that the SaaS refused (MUST C7): exactly that value is
 // dropped and one new one is fetched; the request is repeated only if it had no body and
@@ -49,6 +52,7 @@ func (w wire) renew(x *exchange, req *http.Request, resp *http.Response) (*http.
 				_ = resp.Body.Close()
 				resp = again
 				x.rec.Fingerprint = cred.Fingerprint()
+				x.renewed(cred)
 				if !refusedCredential(resp, x.c.dest.Refused) {
 					w.s.metrics.replayed.Inc()
 					return resp, nil
@@ -58,9 +62,15 @@ func (w wire) renew(x *exchange, req *http.Request, resp *http.Response) (*http.
 		}
 	}
 	x.rec.Layer, x.rec.Reason = reasonUpstreamAuth.Layer(), reasonUpstreamAuth.Code()
-	x.w.Header().Set("Egret-Decision", decisionHeader(reasonUpstreamAuth, x.rec.ID))
-	x.w.Header().Set("Proxy-Status", proxyStatus(reasonUpstreamAuth))
+	x.refused = true
 	return resp, nil
+}
+
+// renewed notes that another credential is in use; the watcher may be reading.
+func (x *exchange) renewed(cred credential.Credential) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.cred = cred
 }
 
 // idempotent methods may be sent twice (RFC 9110, 9.2.2).
@@ -84,13 +94,13 @@ func (w wire) send(x *exchange, req *http.Request, cred credential.Credential) (
 		n.proto = protoH2
 	}
 	resp, reused, err := w.attempt(x, req, hop, n, cred)
-	if err != nil && reused && req.Body == nil && idempotent(req.Method) && x.ctx.Err() == nil {
+	if err != nil && reused && req.Body == nil && idempotent(req.Method) && x.ctx.Err() == nil && classifyUpstream(err).reason == reasonReset {
 		n.brand = true
 		resp, _, err = w.attempt(x, req, hop, n, cred)
 	}
 	if errors.Is(err, errALPN) {
 		w.s.deps.Upstream.forget(hop)
-		x.w.Header().Set("Connection", "close") // the client's next connection learns the new protocol
+		x.closing = true // the client's next connection learns the new protocol
 	}
 	return resp, err
 }
@@ -110,6 +120,7 @@ func (w wire) attempt(x *exchange, req *http.Request, hop Hop, n need, cred cred
 			uc.cc.Release()
 			return nil, false, refuse(reasonCredApply, err)
 		}
+		x.injected = append(x.injected, injectedValues(req, out)...)
 	}
 	resp, err := uc.cc.RoundTrip(out)
 	if err != nil {
@@ -135,7 +146,7 @@ func withOwnHeader(req *http.Request) *http.Request {
 
 func (uc *upstreamConn) address() string {
 	if uc.proxied {
-		return "proxy" // the corporate proxy resolved: the address check is its own (MUST T13)
+		return viaProxy
 	}
 	if !uc.ip.IsValid() {
 		return ""

@@ -1,0 +1,135 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/egret-proxy/egret/audit"
+	"github.com/egret-proxy/egret/policy"
+)
+
+// cutGrace is how long a client gets to read a refusal that cuts its request.
+const cutGrace = 5 * time.Second
+
+// cancel implements running: it ends the exchange, whichever side it is waiting for. An
+// answer that has begun is broken off; before that there is time to say why.
+//
+// NEVER touch the response writer after the handler has returned: it may be nil (HTTP/2)
+// or belong to the connection's next request.
+func (x *exchange) cancel(cause error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.done {
+		return
+	}
+	x.cutting = true
+	x.stop(cause)
+	if x.upgraded.Load() {
+		_ = x.c.Close()
+		return
+	}
+	until := time.Unix(1, 0)
+	if !x.answering {
+		until = time.Now().Add(cutGrace)
+	}
+	_ = http.NewResponseController(x.w.ResponseWriter).SetWriteDeadline(until)
+}
+
+// answer notes that the response header is being sent.
+func (x *exchange) answer() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.answering = true
+	if x.cutting && x.r.ProtoMajor == 1 { // its write deadline stays with the connection
+		x.closing = true
+	}
+}
+
+// long implements running.
+func (x *exchange) long() bool { return x.upgraded.Load() }
+
+// longAfter is when an exchange counts as a long stream, whose start is recorded too.
+const longAfter = time.Minute
+
+// recheck implements running: what policy no longer allows ends now.
+func (x *exchange) recheck(p *policy.Policy, l Limits, now time.Time) error {
+	age := now.Sub(x.start)
+	if x.decision.Rule == nil || x.isCut() { // being refused, or told already
+		return nil
+	}
+	if age > maxStream(x.decision.Rule, l) {
+		return refuse(reasonMaxStream, nil)
+	}
+	ask := x.ask
+	ask.At = now
+	if d := p.Request(ask); d.Verdict != policy.Allow && !d.Observed {
+		return refuse(reasonRevoked, fmt.Errorf("now %s", d.Reason))
+	}
+	if age > longAfter {
+		x.markStarted(now)
+	}
+	return nil
+}
+
+func (x *exchange) isCut() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.cutting
+}
+
+// markStarted writes the start record of a stream, once. Where there is no place for it
+// the stream goes on: its own place for the end is held.
+func (x *exchange) markStarted(now time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.started || x.done {
+		return
+	}
+	slot, err := x.s.deps.Audit.Begin()
+	if err != nil {
+		return
+	}
+	x.started = true
+	slot.Write(x.startRecord(now))
+}
+
+// startRecord holds what was decided; the counts come with the end. It reads only
+// members that do not change once the request is forwarded.
+func (x *exchange) startRecord(now time.Time) audit.Record {
+	rec := x.c.record(audit.KindStreamStart)
+	rec.ID, rec.Time, rec.Method = x.rec.ID, x.start, x.ask.Method
+	rec.Verdict = x.decision.Verdict.String()
+	if r := x.decision.Rule; r != nil {
+		rec.Policy, rec.PolicyDigest, rec.Owner = r.Policy, r.Digest, r.Owner
+		rec.Environment, rec.PathTemplate = r.Environment, r.PathTemplate
+		if r.Credential != nil {
+			rec.Credential = r.Credential.Name
+		}
+	}
+	if x.cred != nil {
+		rec.Fingerprint = x.cred.Fingerprint()
+	}
+	rec.TTotal = now.Sub(x.start)
+	return rec
+}
+
+// countingBody counts what the application sends and remembers that it broke off.
+type countingBody struct {
+	io.ReadCloser
+	x *exchange
+}
+
+func (b *countingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.x.bodyIn.Add(int64(n))
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.x.bodyErr.Store(true)
+	}
+	return n, err
+}
