@@ -21,7 +21,7 @@ type policyFile struct {
 }
 
 // finder lists the policy files below policy.paths: *.yaml and *.yml, nothing that
-// begins with a dot (which leaves out the ..data folders of a Kubernetes volume, whose
+// is a test (NAME_test.yaml) or begins with a dot (which leaves out the ..data folders of a Kubernetes volume, whose
 // files are reached by the links beside them), every real file once, in the order of
 // the paths and then of the names.
 type finder struct {
@@ -125,7 +125,7 @@ func (f *finder) child(name string, depth int) {
 		return
 	}
 	info, real, err := statReal(name)
-	isPolicy := strings.HasSuffix(base, ".yaml") || strings.HasSuffix(base, ".yml")
+	isPolicy := (strings.HasSuffix(base, ".yaml") || strings.HasSuffix(base, ".yml")) && !isTestFile(base)
 	switch {
 	case err != nil && isPolicy:
 		f.bad(name, mustBeReadable(err), "")

@@ -8,6 +8,7 @@ package node
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -82,6 +83,7 @@ type issuer interface {
 	certs.Issuer
 	BundlePEM() []byte
 	Expires() time.Time
+	Authorities() []*x509.Certificate
 }
 
 // New builds everything and serves nothing. On an error nothing is left behind. The
@@ -95,7 +97,7 @@ func New(opt Options) (_ *Node, err error) {
 	}()
 	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opt.Version))
 	for _, step := range []func() error{
-		n.buildAudit, n.buildIdentity, n.buildUpstream, n.buildCredentials, n.buildPolicy, n.buildAuthority, n.buildServer, n.buildEntrances, n.buildAdmin,
+		n.buildAudit, n.buildIssuer, n.buildIdentity, n.buildUpstream, n.buildCredentials, n.buildPolicy, n.buildAuthority, n.buildServer, n.buildEntrances, n.buildAdmin,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -204,7 +206,7 @@ func (n *Node) buildUpstream() error {
 	if err != nil {
 		return err
 	}
-	roots, _, err := certs.LoadUpstreamRoots(c.Roots)
+	roots, _, err := certs.LoadUpstreamRoots(c.Roots, n.ours()...)
 	if err != nil {
 		return fmt.Errorf("upstream.roots: %w", err)
 	}
@@ -297,15 +299,31 @@ func (n *Node) buildCredentials() error {
 	return nil
 }
 
+// buildIssuer loads the intermediates. An ephemeral CA is made later, for what policy lists.
+func (n *Node) buildIssuer() error {
+	files := n.cfg.Certs.Issuer.File
+	if len(files) == 0 {
+		return nil
+	}
+	fi, err := fileIssuer(files)
+	if err != nil {
+		return err
+	}
+	n.issuer = fi
+	return nil
+}
+
+// ours are the certificates that no upstream may be trusted by (MUST T12). An ephemeral
+// CA is recognised by its marker.
+func (n *Node) ours() []*x509.Certificate {
+	if n.issuer == nil {
+		return nil
+	}
+	return n.issuer.Authorities()
+}
+
 // buildPolicy loads the governed objects for the first time. Nothing is served without.
 func (n *Node) buildPolicy() error {
-	if files := n.cfg.Certs.Issuer.File; len(files) > 0 {
-		fi, err := fileIssuer(files)
-		if err != nil {
-			return err
-		}
-		n.issuer = fi
-	}
 	r, err := newReloader(n)
 	if err != nil {
 		return err
@@ -381,3 +399,6 @@ func (n *Node) Identity(ctx context.Context) (spiffeid.ID, error) {
 	}
 	return svid.ID, nil
 }
+
+// Credentials lists what the cache holds, never the values.
+func (n *Node) Credentials() []credential.Entry { return n.cache.Snapshot() }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The egret authors
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package job
 
 import (
 	"context"

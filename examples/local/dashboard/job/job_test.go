@@ -1,10 +1,11 @@
 // SPDX-FileCopyrightText: The egret authors
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package job
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -25,7 +26,10 @@ import (
 // TestMain turns the test binary into the program itself when it is asked to.
 func TestMain(m *testing.M) {
 	if os.Getenv("RUN_DASHBOARD") != "" {
-		main()
+		if err := Report(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, "dashboard:", err)
+			os.Exit(1)
+		}
 		os.Exit(0)
 	}
 	os.Exit(m.Run())

@@ -1,0 +1,165 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/egret-proxy/egret/certs"
+	"github.com/egret-proxy/egret/config"
+	"github.com/egret-proxy/egret/internal/escape"
+)
+
+func newCheckCommand() *cobra.Command {
+	var file string
+	var out output
+	cmd := &cobra.Command{
+		Use:   "check [-c egret.yaml] [PATH...]",
+		Short: "Find every fault of settings and policy at once",
+		Long: `Read settings and policy exactly as egret run does and report every fault with its
+file, line, rule and a hint. PATH is a policy file or folder; with -c the settings and
+the policy that they name are checked too, the CA's permitted names included.
+
+It also notes what is not a fault yet: grants that have ended or soon will, and
+reviews that are due.
+
+Exit code: 0 without faults, 1 with.`,
+		Example: "  egret check policy/\n  egret check -c /etc/egret/egret.yaml\n  egret check -o json policy/ | jq '.faults[].Hint'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := check(file, args)
+			if err != nil {
+				return err
+			}
+			return r.report(cmd.OutOrStdout(), cmd.ErrOrStderr(), out)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "settings of the node (egret.yaml)")
+	out.flag(cmd)
+	return cmd
+}
+
+// checked is what check found.
+type checked struct {
+	Faults config.Faults `json:"faults"`
+	Notes  []string      `json:"notes"`
+	Found  []string      `json:"found"`
+}
+
+func check(file string, paths []string) (*checked, error) {
+	if file == "" && len(paths) == 1 && isNodeFile(paths[0]) {
+		file, paths = paths[0], nil
+	}
+	if file == "" && len(paths) == 0 {
+		return nil, fmt.Errorf("nothing to check: name policy files or folders, or the settings with -c")
+	}
+	r := &checked{Faults: config.Faults{}, Notes: []string{}}
+	if file != "" {
+		node, faults := config.LoadNode(file, config.Env{})
+		r.Faults = append(r.Faults, faults...)
+		if node != nil {
+			r.load(node)
+		}
+	}
+	if len(paths) > 0 {
+		r.load(policyOnly(paths))
+	}
+	return r, nil
+}
+
+// isNodeFile tells egret.yaml from a policy document, so that both can be named plainly.
+func isNodeFile(path string) bool {
+	b, err := os.ReadFile(path)
+	return err == nil && (bytes.HasPrefix(b, []byte("listeners:")) || bytes.Contains(b, []byte("\nlisteners:")))
+}
+
+// policyOnly is a node that has no more than policy: the CA is not checked then.
+func policyOnly(paths []string) *config.Node {
+	node := config.Defaults()
+	node.Certs.Issuer.Ephemeral = &struct{}{}
+	for _, p := range paths {
+		node.Policy.Paths = append(node.Policy.Paths, config.PolicyPath{Path: p})
+	}
+	return &node
+}
+
+func (r *checked) load(node *config.Node) {
+	opt := config.LoadOptions{}
+	if files := node.Certs.Issuer.File; len(files) > 0 {
+		list := make([]certs.IssuerFile, 0, len(files))
+		for _, f := range files {
+			list = append(list, certs.IssuerFile{Chain: f.Chain, Key: f.Key})
+		}
+		issuer, err := certs.NewFileIssuer(list...)
+		if err != nil {
+			r.Faults = append(r.Faults, config.Fault{Path: "certs.issuer.file", Rule: err.Error(), Hint: "egret ca issue makes intermediates"})
+			return
+		}
+		opt.Permits = issuer.Permits
+	}
+	b, faults := config.Load(node, opt)
+	r.Faults = append(r.Faults, faults...)
+	if b == nil {
+		return
+	}
+	set := b.Compiled.Set
+	r.Found = append(r.Found, count(len(set.Bindings), "workload"), count(len(set.Destinations), "destination"),
+		count(len(b.Compiled.Credentials), "credential"), count(len(set.Rules)+len(set.Tunnels), "rule"))
+	r.notes(b, time.Now())
+}
+
+// soon is when the end of a grant or a review is worth a note.
+const soon = 30 * 24 * time.Hour
+
+func (r *checked) notes(b *config.Bundle, now time.Time) {
+	seen := map[string]bool{}
+	for _, rule := range append(b.Compiled.Set.Rules, b.Compiled.Set.Tunnels...) {
+		if seen[rule.Policy] {
+			continue
+		}
+		seen[rule.Policy] = true
+		end, review := rule.Expires, rule.ReviewBy
+		switch {
+		case !now.Before(end):
+			r.notef("policy %q ended on %s: remove it, or its owner %s renews it", rule.Policy, utcDay(end.Add(-time.Second)), rule.Owner)
+		case end.Sub(now) < soon:
+			r.notef("policy %q ends on %s; owner %s", rule.Policy, utcDay(end.Add(-time.Second)), rule.Owner)
+		}
+		if !review.IsZero() && review.Sub(now) < soon && now.Before(end) {
+			r.notef("policy %q is due for review by %s; owner %s", rule.Policy, utcDay(review.Add(-time.Second)), rule.Owner)
+		}
+	}
+}
+
+func (r *checked) notef(format string, args ...any) {
+	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+}
+
+func (r *checked) report(stdout, stderr io.Writer, out output) error {
+	if out.json() {
+		if err := out.write(stdout, r); err != nil {
+			return err
+		}
+	} else {
+		for _, n := range r.Notes {
+			_, _ = fmt.Fprintln(stdout, "note: "+escape.Terminal(n))
+		}
+		if len(r.Faults) == 0 {
+			_, _ = fmt.Fprintf(stdout, "ok: %s\n", strings.Join(r.Found, ", "))
+		}
+	}
+	if len(r.Faults) == 0 {
+		return nil
+	}
+	if !out.json() {
+		tell(stderr, r.Faults)
+	}
+	return exitCode(exitFailed)
+}

@@ -1,0 +1,71 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/egret-proxy/egret/cmd/egret/internal/node"
+	"github.com/egret-proxy/egret/config"
+)
+
+func newRunCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "run -c egret.yaml",
+		Short: "Run the proxy",
+		Long: `Run the proxy until SIGTERM or SIGINT, then let what is in flight finish.
+
+Policy is reloaded when its files change and on SIGHUP; a faulty policy changes
+nothing, and the log, /readyz and metrics say so. SIGHUP also reopens the audit file.
+Settings of egret.yaml itself need a restart. Under systemd it notifies (Type=notify),
+feeds the watchdog and takes sockets (address: systemd:NAME).`,
+		Example: "  egret run -c /etc/egret/egret.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runNode(cmd.Context(), file, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "egret.yaml", "settings of the node")
+	return cmd
+}
+
+func runNode(ctx context.Context, file string, stdout, stderr io.Writer) error {
+	if err := harden(); err != nil {
+		return err
+	}
+	cfg, faults := config.LoadNode(file, config.Env{})
+	if len(faults) > 0 {
+		return faults
+	}
+	n, err := node.New(node.Options{
+		Config: cfg, File: file, Version: buildVersion(), Logger: newLogger(stderr, cfg.Log), Stdout: stdout,
+	})
+	if err != nil {
+		return err
+	}
+	return n.Run(ctx)
+}
+
+// newLogger makes egret's own log: text for a person at a terminal, JSON for machines.
+func newLogger(w io.Writer, c config.Log) *slog.Logger {
+	level := slog.LevelInfo
+	_ = level.UnmarshalText([]byte(c.Level)) // checked by config; empty is info
+	opt := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" || c.Format == "" && !isTerminal(w) {
+		return slog.New(slog.NewJSONHandler(w, opt))
+	}
+	return slog.New(slog.NewTextHandler(w, opt))
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

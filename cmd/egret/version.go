@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/egret-proxy/egret/internal/ops"
+)
+
+// version and commit are set by the linker in releases (see Makefile); a plain `go
+// build` knows at least its commit from the build information.
+var (
+	version = "dev" //nolint:gochecknoglobals // set by the linker
+	commit  = ""    //nolint:gochecknoglobals // set by the linker
+)
+
+func buildVersion() ops.Version {
+	v := ops.Version{Version: version, Commit: commit, Go: runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok && v.Commit == "" {
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				v.Commit = s.Value
+			case "vcs.time":
+				v.Date = s.Value
+			}
+		}
+	}
+	return v
+}
+
+func newVersionCommand() *cobra.Command {
+	var out output
+	cmd := &cobra.Command{
+		Use:     "version",
+		Short:   "Print version and commit",
+		Example: "  egret version\n  egret version -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v := buildVersion()
+			if out.json() {
+				return out.write(cmd.OutOrStdout(), v)
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "egret %s (%s, %s, %s/%s)\n", v.Version, orNone(short(v.Commit)), v.Go, runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+	out.flag(cmd)
+	return cmd
+}
+
+func short(commit string) string {
+	if len(commit) > 12 {
+		return commit[:12]
+	}
+	return commit
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "commit unknown"
+	}
+	return s
+}

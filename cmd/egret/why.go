@@ -1,0 +1,360 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/egret-proxy/egret/audit"
+	"github.com/egret-proxy/egret/cmd/egret/internal/node"
+	"github.com/egret-proxy/egret/config"
+	"github.com/egret-proxy/egret/internal/escape"
+	"github.com/egret-proxy/egret/internal/ops"
+	"github.com/egret-proxy/egret/policy"
+	"github.com/egret-proxy/egret/proxy"
+)
+
+type whyOptions struct {
+	as, evidence, at string
+	file             string
+	policies         []string
+	auditFile        string
+	live             bool
+	socket           string
+	out              output
+}
+
+func newWhyCommand() *cobra.Command {
+	var o whyOptions
+	cmd := &cobra.Command{
+		Use:   "why [--as SPIFFE-ID METHOD URL | REQUEST-ID]",
+		Short: "Explain what is or was decided, and by which rule",
+		Long: `Explain a decision.
+
+With --as, a method and a URL: what policy decides for that request now (or --at a
+time), which rule decides it and, where it is denied, the nearest rule and the one
+thing that did not match. Nothing is sent. With --live the running egret walks the
+way itself, identity, policy, credential, TLS, upstream, with a verdict per stage.
+
+With a request id (from Egret-Decision, the problem body, or a log): what the record
+of that request says.
+
+Exit code: 0 allowed, 3 denied, 1 could not tell.`,
+		Example: `  egret why --policy policy/ --as spiffe://acme.example/ns/qa/sa/dashboard POST https://slack.com/api/chat.postMessage
+  egret why -c egret.yaml --live GET https://api.qase.io/v1/project
+  egret why -c egret.yaml k7f3q2m9x4c8a6wd`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 1:
+				return o.record(cmd.OutOrStdout(), args[0])
+			case o.live:
+				return o.walk(cmd, args[0], args[1])
+			}
+			return o.explain(cmd.OutOrStdout(), args[0], args[1])
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.as, "as", "", "SPIFFE ID of the caller")
+	f.StringVar(&o.evidence, "evidence", "", "evidence of the caller (default: the first that its Workload accepts)")
+	f.StringVar(&o.at, "at", "", "when, as 2026-12-01T05:10:00Z (default: now)")
+	f.StringVarP(&o.file, "config", "c", "", "settings of the node, for its policy, audit file and admin socket")
+	f.StringArrayVar(&o.policies, "policy", nil, "policy file or folder, instead of -c (may be repeated)")
+	f.StringVar(&o.auditFile, "audit", "", "audit file to look a request id up in (default: the node's)")
+	f.BoolVar(&o.live, "live", false, "walk the way on the running egret")
+	f.StringVar(&o.socket, "socket", "", "admin socket of the running egret (default: the node's)")
+	o.out.flag(cmd)
+	return cmd
+}
+
+// node reads the settings that -c names.
+func (o *whyOptions) node() (*config.Node, error) {
+	if o.file == "" {
+		return nil, errors.New("name the node's settings with -c")
+	}
+	n, faults := config.LoadNode(o.file, config.Env{})
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return n, nil
+}
+
+// parseURL reads METHOD and URL as a policy question.
+func (o *whyOptions) parseURL(method, raw string) (policy.Request, string, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "https" || u.Host == "" {
+		return policy.Request{}, "", fmt.Errorf("url %q: must be https://host/path", raw)
+	}
+	host := u.Host
+	if u.Port() == "" {
+		host += ":443"
+	}
+	t, err := policy.ParseTarget(host)
+	if err != nil {
+		return policy.Request{}, "", err
+	}
+	at := time.Now()
+	if o.at != "" {
+		if at, err = time.Parse(time.RFC3339, o.at); err != nil {
+			return policy.Request{}, "", fmt.Errorf("--at %q: must be like 2026-12-01T05:10:00Z", o.at)
+		}
+	}
+	// The path as it was written, not as net/url would write it: that is what is judged.
+	path := "/"
+	_, rest, _ := strings.Cut(raw, "://")
+	if i := strings.IndexByte(rest, '/'); i >= 0 {
+		path, _, _ = strings.Cut(rest[i:], "?")
+		path, _, _ = strings.Cut(path, "#")
+	}
+	return policy.Request{Target: t, Method: strings.ToUpper(method), Path: path, At: at}, u.RawQuery, nil
+}
+
+// load compiles the policy that the flags name.
+func (o *whyOptions) load() (*policy.Policy, error) {
+	r := &checked{}
+	var cfg *config.Node
+	switch {
+	case len(o.policies) > 0:
+		cfg = policyOnly(o.policies)
+	case o.file != "":
+		n, err := o.node()
+		if err != nil {
+			return nil, err
+		}
+		n.Certs.Issuer = config.CertIssuer{Ephemeral: &struct{}{}} // the CA plays no part in a decision
+		cfg = n
+	default:
+		return nil, errors.New("name the policy with --policy, or the node's settings with -c")
+	}
+	b, faults := config.Load(cfg, config.LoadOptions{})
+	if r.Faults = faults; len(faults) > 0 {
+		return nil, faults
+	}
+	return policy.New(b.Compiled.Set), nil
+}
+
+// explained is the answer in JSON.
+type explained struct {
+	Verdict  string        `json:"verdict"`
+	Observed bool          `json:"observed,omitempty"`
+	Reason   policy.Reason `json:"reason,omitempty"`
+	Why      string        `json:"why"`
+	Policy   string        `json:"policy,omitempty"`
+	Owner    string        `json:"owner,omitempty"`
+	Workload string        `json:"workload,omitempty"`
+	Nearest  []missed      `json:"nearest,omitempty"`
+}
+
+type missed struct {
+	Policy string `json:"policy"`
+	Owner  string `json:"owner"`
+	Why    string `json:"why"`
+}
+
+func (o *whyOptions) explain(w io.Writer, method, raw string) error {
+	ask, _, err := o.parseURL(method, raw)
+	if err != nil {
+		return err
+	}
+	if ask.ID, err = spiffeid.FromString(o.as); err != nil {
+		return fmt.Errorf("--as %q: must be a SPIFFE ID: %w", o.as, err)
+	}
+	p, err := o.load()
+	if err != nil {
+		return err
+	}
+	ask.Evidence = o.evidence
+	if wl := p.Workload(ask.ID); wl != nil && ask.Evidence == "" && len(wl.Evidence) > 0 {
+		ask.Evidence = wl.Evidence[0]
+	}
+	x := p.Explain(ask)
+	return o.tellExplanation(w, x)
+}
+
+func (o *whyOptions) tellExplanation(w io.Writer, x policy.Explanation) error {
+	out := explained{Verdict: x.Decision.Verdict.String(), Observed: x.Decision.Observed, Reason: x.Decision.Reason, Why: x.Why}
+	if x.Admission.Verdict == policy.Tunnel {
+		out.Verdict, out.Reason = policy.Tunnel.String(), ""
+	}
+	if r := x.Decision.Rule; r != nil {
+		out.Policy, out.Owner = r.Policy, r.Owner
+	}
+	if x.Decision.Workload != nil {
+		out.Workload = x.Decision.Workload.Name
+	}
+	for _, m := range x.Nearest {
+		out.Nearest = append(out.Nearest, missed{m.Rule.Policy, m.Rule.Owner, m.Why})
+	}
+	if o.out.json() {
+		if err := o.out.write(w, out); err != nil {
+			return err
+		}
+	} else {
+		printExplained(w, out)
+	}
+	if out.Verdict == policy.Deny.String() && !out.Observed {
+		return exitCode(exitDenied)
+	}
+	return nil
+}
+
+func printExplained(w io.Writer, x explained) {
+	row := func(name, value string) {
+		if value != "" {
+			_, _ = fmt.Fprintf(w, "%-10s %s\n", name, escape.Terminal(value))
+		}
+	}
+	row("verdict", x.Verdict)
+	row("reason", string(x.Reason))
+	row("why", x.Why)
+	row("workload", x.Workload)
+	row("policy", x.Policy)
+	row("owner", x.Owner)
+	for i, m := range x.Nearest {
+		name := ""
+		if i == 0 {
+			name = "nearest"
+		}
+		_, _ = fmt.Fprintf(w, "%-10s %s (owner %s): %s\n", name, escape.Terminal(m.Policy), escape.Terminal(m.Owner), escape.Terminal(m.Why))
+	}
+}
+
+// walk asks the running egret.
+func (o *whyOptions) walk(cmd *cobra.Command, method, raw string) error {
+	ask, query, err := o.parseURL(method, raw)
+	if err != nil {
+		return err
+	}
+	socket := o.socket
+	if socket == "" {
+		n, err := o.node()
+		if err != nil {
+			return err
+		}
+		if socket = n.Admin.Socket; socket == "" {
+			return fmt.Errorf("%s configures no admin socket: set admin.socket and restart egret", o.file)
+		}
+	}
+	var walk proxy.Walk
+	err = ops.Do(cmd.Context(), ops.Dial(socket), ops.Call{Method: http.MethodPost, Path: "/v1/walk", Out: &walk, In: node.WalkRequest{
+		ID: o.as, Method: ask.Method, Target: ask.Target.String(), Path: ask.Path, Query: query,
+	}})
+	if err != nil {
+		return err
+	}
+	return o.tellWalk(cmd.OutOrStdout(), walk)
+}
+
+func (o *whyOptions) tellWalk(w io.Writer, walk proxy.Walk) error {
+	if o.out.json() {
+		if err := o.out.write(w, walk); err != nil {
+			return err
+		}
+	} else {
+		for _, s := range walk.Stages {
+			mark := "ok"
+			if !s.OK {
+				mark = "FAILED"
+			}
+			_, _ = fmt.Fprintf(w, "%-11s %-7s %8s  %s\n", s.Name, mark, s.Took.Round(time.Microsecond*100), escape.Terminal(s.Detail))
+			if !s.OK {
+				_, _ = fmt.Fprintf(w, "%-11s %-7s %8s  %s: %s\n", "", "", "", s.Reason, escape.Terminal(s.Hint))
+			}
+		}
+		_, _ = fmt.Fprintf(w, "recorded as %s\n", walk.ID)
+	}
+	if !walk.OK {
+		return exitCode(exitDenied)
+	}
+	return nil
+}
+
+// record explains a request by its record.
+func (o *whyOptions) record(w io.Writer, id string) error {
+	path := o.auditFile
+	if path == "" {
+		n, err := o.node()
+		if err != nil {
+			return fmt.Errorf("where are the records? name the audit file with --audit, or the settings with -c: %w", err)
+		}
+		if path = n.Audit.File; path == "" || path == "-" {
+			return errors.New("this node writes its records to standard output: look there, or name the file with --audit")
+		}
+	}
+	found, err := audit.Find(path, id)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return fmt.Errorf("no record of %q in %s or its rotated files", id, path)
+	}
+	if o.out.json() {
+		return o.out.write(w, found)
+	}
+	for i := range found {
+		printRecord(w, &found[i])
+	}
+	return nil
+}
+
+// printRecord tells a record in the order in which a person asks.
+func printRecord(w io.Writer, r *audit.Record) {
+	reason := r.Reason
+	if r.Layer != "" {
+		reason = r.Layer + "/" + r.Reason
+	}
+	who := r.Workload
+	if r.Evidence != "" {
+		who += " (" + r.Evidence + ")"
+	}
+	rows := [][2]string{
+		{"id", r.ID}, {"when", r.Time.UTC().Format(time.RFC3339Nano)}, {"kind", r.Kind}, {"who", who}, {"what", strings.TrimSpace(r.Method + " " + r.Host + " " + r.PathTemplate)},
+		{"verdict", r.Verdict}, {"reason", reason}, {"detail", r.Detail}, {"policy", r.Policy}, {"owner", r.Owner},
+		{"credential", strings.TrimSpace(r.Credential + " " + r.Fingerprint)}, {"status", statusText(r.Status)}, {"fault of", blame(r)},
+		{"upstream", strings.TrimSpace(r.UpstreamIP + " " + r.UpstreamID)},
+		{"time", fmt.Sprintf("total %s, of it identity %s, policy %s, credential %s, upstream %s", r.TTotal, r.TIdentity, r.TPolicy, r.TCredential, r.TUpstream)},
+	}
+	for _, row := range slices.DeleteFunc(rows, func(r [2]string) bool { return r[1] == "" }) {
+		_, _ = fmt.Fprintf(w, "%-11s %s\n", row[0], escape.Terminal(row[1]))
+	}
+}
+
+func statusText(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d %s", n, http.StatusText(n))
+}
+
+// blame answers the question of 5 a.m.: is it the code or the access?
+func blame(r *audit.Record) string {
+	switch r.Layer {
+	case "":
+		if r.Status >= http.StatusBadRequest {
+			return "the SaaS answered this itself: look at the request, access was granted"
+		}
+		return ""
+	case "identity":
+		return "access: the caller's identity"
+	case "policy", "target":
+		return "access: policy does not grant this"
+	case "credential", "upstream-auth":
+		return "access: the credential, not the code"
+	case "upstream":
+		return "the way to the SaaS, or the SaaS"
+	case "limit":
+		return "a limit of this node"
+	}
+	return "the client"
+}
