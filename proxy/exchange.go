@@ -45,6 +45,7 @@ type exchange struct {
 
 	bodyIn   atomic.Int64
 	bodyErr  atomic.Bool // reading the client's body failed
+	bodyEnd  atomic.Bool // the upstream wants no more of it
 	readErr  error       // reading the upstream's body failed
 	upgraded atomic.Bool
 

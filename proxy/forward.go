@@ -62,6 +62,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 		pr.Out.Header.Set("Accept-Encoding", readableEncoding(pr.In.Header))
 	}
 	passTrailers(pr)
+	if pr.Out.Body != nil && pr.In.ProtoMajor == 2 {
+		pr.Out.Body = &uploadBody{ReadCloser: pr.Out.Body, x: x}
+	}
 }
 
 // readableEncoding narrows Accept-Encoding to what a small refusal can be read in.

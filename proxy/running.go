@@ -41,6 +41,18 @@ func (x *exchange) cancel(cause error) {
 	_ = http.NewResponseController(x.w.ResponseWriter).SetWriteDeadline(until)
 }
 
+// stopReading ends a read of the client's body that is under way. An HTTP/2 upstream that
+// has answered early waits for that read before its response can end.
+func (x *exchange) stopReading() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.done {
+		return
+	}
+	x.bodyEnd.Store(true)
+	_ = http.NewResponseController(x.w.ResponseWriter).SetReadDeadline(time.Unix(1, 0))
+}
+
 // answer notes that the response header is being sent.
 func (x *exchange) answer() {
 	x.mu.Lock()
@@ -119,6 +131,18 @@ func (x *exchange) startRecord(now time.Time) audit.Record {
 	return rec
 }
 
+// uploadBody is the body as the upstream connection reads it. Closing it ends a read that
+// is under way, which httputil.ReverseProxy's own wrapper does not do.
+type uploadBody struct {
+	io.ReadCloser
+	x *exchange
+}
+
+func (b *uploadBody) Close() error {
+	b.x.stopReading()
+	return b.ReadCloser.Close()
+}
+
 // countingBody counts what the application sends and remembers that it broke off.
 type countingBody struct {
 	io.ReadCloser
@@ -128,7 +152,7 @@ type countingBody struct {
 func (b *countingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.x.bodyIn.Add(int64(n))
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, io.EOF) && !b.x.bodyEnd.Load() {
 		b.x.bodyErr.Store(true)
 	}
 	return n, err
