@@ -26,6 +26,10 @@ type LoadOptions struct {
 	// Authorities are egret's own CA certificates, which no file of upstream roots may
 	// hold (MUST T12). Those that carry egret's marker are known without it.
 	Authorities []*x509.Certificate
+	// Looked, where set, is told once what the load has looked at, from before it was
+	// read. A load with faults gives no Bundle, and whoever waits for them to be put right
+	// must watch the files that it wanted, not only those of the last good one.
+	Looked func(Snapshot)
 	// Env is the machine; the zero Env is the real one.
 	Env Env
 }
@@ -52,6 +56,9 @@ func Load(node *Node, opt LoadOptions) (*Bundle, Faults) {
 		l.object(i, len(faults) > 0)
 	}
 	compiled := l.compile(len(faults) > 0)
+	if opt.Looked != nil {
+		opt.Looked(l.seen)
+	}
 	if len(l.faults) > 0 {
 		return nil, l.faults.sorted()
 	}

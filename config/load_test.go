@@ -85,6 +85,27 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestLoadTellsWhatItLookedAt: with faults too, and with the file that is missing, so
+// that its appearing is seen.
+func TestLoadTellsWhatItLookedAt(t *testing.T) {
+	node, dir := policyFolder(t, "testdata/good/policy.yaml")
+	check(t, os.Remove(filepath.Join(dir, "token")))
+	var looked []Snapshot
+	opt := loadOptions()
+	opt.Looked = func(s Snapshot) { looked = append(looked, s) }
+	if bundle, faults := Load(node, opt); bundle != nil || len(faults) != 1 {
+		t.Fatalf("bundle %v, faults %v", bundle, faults)
+	}
+	want := []string{filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "token")}
+	if len(looked) != 1 || !cmp.Equal(want, looked[0].Paths()) {
+		t.Fatalf("told %v, want once %v", looked, want)
+	}
+	put(t, dir, "token", "xoxb-1\n", 0o600)
+	if looked[0].equal(looked[0].now()) {
+		t.Error("the missing file's coming is not seen")
+	}
+}
+
 func TestSnapshotWith(t *testing.T) {
 	dir := t.TempDir()
 	a, b := put(t, dir, "a", "1", 0o600), put(t, dir, "b", "1", 0o600)
