@@ -1,5 +1,10 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
 //go:build tools
 
+// Package tools is never built: it keeps the versions of modules in go.mod that are not
+// imported by every build.
 package tools
 
 import (

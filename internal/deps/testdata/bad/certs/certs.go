@@ -1,0 +1,2 @@
+// Package certs has no licence.
+package certs

@@ -1,0 +1,7 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package proxy is the stem.
+package proxy
+
+import _ "github.com/egret-proxy/egret/config"
