@@ -106,7 +106,7 @@ func (s *Server) intercept(c *clientConn) {
 		s.handshakeFailed(c, err)
 		return
 	}
-	c.shook, c.proto = c.in.Load(), tc.ConnectionState().NegotiatedProtocol
+	c.shook, c.proto = [2]int64{c.in.Load(), c.out.Load()}, tc.ConnectionState().NegotiatedProtocol
 	if s.queue.push(tc) != nil {
 		_ = c.Close()
 		s.note(c, audit.KindHandshake, refuse(reasonDrain, nil), 0)
@@ -199,14 +199,22 @@ func (s *Server) ended(c *clientConn) {
 	if c == nil {
 		return
 	}
-	chatter := int64(48) // a session's close in TLS: an unused connection
-	if c.proto == protoH2 {
-		chatter = 256 // with preface and settings
-	}
-	if c.requests.Load() == 0 && c.in.Load()-c.shook > chatter && c.cutCause() == nil {
+	if c.requests.Load() == 0 && c.used() && c.cutCause() == nil {
 		s.note(c, audit.KindRequest, refuse(reasonBadRequest, nil), 0)
 	}
 	_ = c.Close()
+}
+
+// used reports whether more went over the connection after the handshake than an unused
+// one has: a session's close, and the preface and settings of HTTP/2. Both directions
+// count, since what the client sent may have been read together with its handshake, and
+// a client that broke off was not answered.
+func (c *clientConn) used() bool {
+	chatter := int64(48)
+	if c.proto == protoH2 {
+		chatter = 256
+	}
+	return c.in.Load()-c.shook[0] > chatter || c.out.Load()-c.shook[1] > chatter
 }
 
 // nearEnd is how long before the end of its evidence a connection asks its client to
