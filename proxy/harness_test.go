@@ -82,6 +82,7 @@ type worldConfig struct {
 	hosts   []saas.Host
 	dialer  func(*Dialer)
 	refused *policy.Refused
+	source  credential.Source // instead of the cache
 }
 
 func newWorld(t *testing.T, opts ...option) *world {
@@ -156,7 +157,7 @@ type minter struct {
 	fail     atomic.Pointer[credential.Error]
 	mints    atomic.Int64
 	last     atomic.Pointer[secret.Secret]
-	poison   atomic.Bool // hand out a value that cannot go into a header
+	poison   atomic.Pointer[string] // hand out this value instead
 }
 
 func (m *minter) Fetch(context.Context, credential.Key, credential.Subject) (credential.Token, error) {
@@ -165,6 +166,9 @@ func (m *minter) Fetch(context.Context, credential.Key, credential.Subject) (cre
 	}
 	m.mints.Add(1)
 	tok := m.tokens.Issue([]string{"echo"}, m.lifetime)
+	if p := m.poison.Load(); p != nil {
+		tok = secret.New(*p)
+	}
 	m.last.Store(&tok)
 	return credential.Token{Values: map[string]secret.Secret{"token": tok}, Lifetime: m.lifetime}, nil
 }
@@ -198,8 +202,12 @@ func (w *world) startServer(cfg worldConfig) {
 		cfg.pool(&po)
 	}
 	w.pool = must(NewPool(po))(t)
+	var source credential.Source = w.cache
+	if cfg.source != nil {
+		source = cfg.source
+	}
 	w.srv = must(New(Deps{
-		Policy: w.policy.Load, Credentials: w.cache, Leaves: authority, Upstream: w.pool, Audit: journal,
+		Policy: w.policy.Load, Credentials: source, Leaves: authority, Upstream: w.pool, Audit: journal,
 		Logger: slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Registerer: w.reg,
 	}, cfg.limits))(t)
 	w.startIdentity()

@@ -32,6 +32,9 @@ func withHandler(h http.HandlerFunc) option {
 // withPolicy changes what the world's policy is made from.
 func withPolicy(f func(*policy.Set)) option { return func(c *worldConfig) { c.policy = f } }
 
+// withSource puts another source in the place of the cache.
+func withSource(s credential.Source) option { return func(c *worldConfig) { c.source = s } }
+
 // withLimits sets the node's limits.
 func withLimits(l Limits) option { return func(c *worldConfig) { c.limits = l } }
 
@@ -73,9 +76,14 @@ type upstream struct {
 // listenTLS starts one for a host; serve gets each connection after its handshake.
 func (w *world) listenTLS(host string, protos []string, serve func(*tls.Conn)) *upstream {
 	w.t.Helper()
+	return w.listenWith(must(w.ca.Certificate(host))(w.t), protos, serve)
+}
+
+// listenWith is listenTLS with any certificate.
+func (w *world) listenWith(cert *tls.Certificate, protos []string, serve func(*tls.Conn)) *upstream {
+	w.t.Helper()
 	u := &upstream{}
 	u.protos.Store(&protos)
-	cert := must(w.ca.Certificate(host))(w.t)
 	u.listener = must(net.Listen("tcp", "127.0.0.1:0"))(w.t)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -201,4 +209,13 @@ func serveOne(h http.Handler) func(*tls.Conn) {
 func (w *world) echoKey() credential.Key {
 	r := w.set.Rules[0]
 	return credentialKey(r.Credential, policy.Request{ID: spiffeid.RequireFromString(jobID)})
+}
+
+// dialEntrance opens a bare connection to an entrance.
+func (w *world) dialEntrance(name string) net.Conn {
+	w.t.Helper()
+	conn := must(net.Dial("tcp", w.addr[name]))(w.t)
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	w.t.Cleanup(func() { _ = conn.Close() })
+	return conn
 }

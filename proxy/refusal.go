@@ -226,7 +226,11 @@ func setRefusalHeaders(h http.Header, ref *refusal, id string) {
 func writeRefusal(w http.ResponseWriter, r *http.Request, ref *refusal, id string) int {
 	i := info(ref.reason)
 	h := w.Header()
+	closing := h["Connection"]
 	clear(h)
+	if closing != nil {
+		h["Connection"] = closing
+	}
 	setRefusalHeaders(h, ref, id)
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 		return writeGRPCRefusal(w, i)
