@@ -5,6 +5,7 @@ package sockopt
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -40,6 +41,11 @@ func openDiag() (*diag, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newDiag(fd)
+}
+
+// newDiag takes fd over, also when it fails.
+func newDiag(fd int) (*diag, error) {
 	// The kernel answers within the send; the limit is for a kernel that never does.
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
 		_ = unix.Close(fd)
@@ -59,21 +65,36 @@ func (d *diag) find(src, dst netip.AddrPort) (Owner, error) {
 		return Owner{}, fmt.Errorf("ask sock_diag: %w", err)
 	}
 	buf := make([]byte, diagReply)
-	n, from, err := unix.Recvfrom(d.fd, buf, 0)
-	for err == unix.EINTR { // SO_RCVTIMEO switches SA_RESTART off
-		n, from, err = unix.Recvfrom(d.fd, buf, 0)
-	}
+	n, err := d.receive(buf)
 	if err != nil {
-		return Owner{}, fmt.Errorf("answer of sock_diag: %w", err)
-	}
-	if nl, ok := from.(*unix.SockaddrNetlink); !ok || nl.Pid != 0 {
-		return Owner{}, fmt.Errorf("answer of sock_diag: not from the kernel")
+		return Owner{}, err
 	}
 	body, err := reply(buf[:n], d.seq)
 	if err != nil {
 		return Owner{}, err
 	}
 	return owner(body, src, dst)
+}
+
+// receive reads the next answer to the last question. On a socket that is kept, one to
+// an earlier question that nobody waited for may come first.
+func (d *diag) receive(buf []byte) (int, error) {
+	for {
+		n, from, err := unix.Recvfrom(d.fd, buf, 0)
+		if err == unix.EINTR { // SO_RCVTIMEO switches SA_RESTART off
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("answer of sock_diag: %w", err)
+		}
+		if nl, ok := from.(*unix.SockaddrNetlink); !ok || nl.Pid != 0 {
+			return 0, errors.New("answer of sock_diag: not from the kernel")
+		}
+		if n >= unix.SizeofNlMsghdr && int32(binary.NativeEndian.Uint32(buf[8:])-d.seq) < 0 {
+			continue
+		}
+		return n, nil
+	}
 }
 
 func request(seq uint32, src, dst netip.AddrPort) []byte {

@@ -9,6 +9,7 @@ package sockopt
 import (
 	"errors"
 	"net"
+	"os"
 	"time"
 )
 
@@ -19,6 +20,29 @@ type Owner struct {
 	Inode  uint64 // of the peer's socket, 0 for unix sockets
 	Cgroup uint64 // cgroup v2 id when the peer's socket was created, 0 where unknown
 	Cookie uint64 // names the peer's socket, 0 for unix sockets; never used twice until a reboot
+}
+
+// Facts are an Owner and, for unix sockets, the process that connected, held by its
+// pidfd so that it cannot be taken for a later one. They must be closed.
+type Facts struct {
+	Owner
+	pidfd *os.File
+}
+
+// PIDFD returns the descriptor, which stays open until Close; -1 for TCP, where the
+// kernel does not say which process it is.
+func (f Facts) PIDFD() int {
+	if f.pidfd == nil {
+		return -1
+	}
+	return int(f.pidfd.Fd())
+}
+
+// Close lets go of the process.
+func (f Facts) Close() {
+	if f.pidfd != nil {
+		_ = f.pidfd.Close()
+	}
 }
 
 // Errors of asking for the owner. Where the system cannot be asked at all it is

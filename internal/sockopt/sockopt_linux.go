@@ -33,33 +33,36 @@ const tcpEstablished = 1
 // Errors: ErrNoOwner, ErrStale (drop the connection), errors.ErrUnsupported for other
 // kinds of connection, or that of a system call. It takes about 10 µs.
 func PeerOwner(conn net.Conn) (Owner, error) {
-	for {
-		wrapped, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		conn = wrapped.NetConn()
-	}
-	switch c := conn.(type) {
+	switch c := unwrap(conn).(type) {
 	case *net.TCPConn:
-		return tcpOwner(c)
+		d, err := openDiag()
+		if err != nil {
+			return Owner{}, fmt.Errorf("open sock_diag: %w", err)
+		}
+		defer d.close()
+		return d.tcpOwner(c)
 	case *net.UnixConn:
 		return unixOwner(c)
 	}
 	return Owner{}, fmt.Errorf("owner of the peer of a %T: %w", conn, errors.ErrUnsupported)
 }
 
-func tcpOwner(c *net.TCPConn) (Owner, error) {
+func unwrap(conn net.Conn) net.Conn {
+	for {
+		wrapped, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = wrapped.NetConn()
+	}
+}
+
+func (d *diag) tcpOwner(c *net.TCPConn) (Owner, error) {
 	ours, err1 := addrPort(c.LocalAddr())
 	theirs, err2 := addrPort(c.RemoteAddr())
 	if err := errors.Join(err1, err2); err != nil {
 		return Owner{}, err
 	}
-	d, err := openDiag()
-	if err != nil {
-		return Owner{}, fmt.Errorf("open sock_diag: %w", err)
-	}
-	defer d.close()
 	peer, err := d.find(theirs, ours)
 	if err != nil {
 		return Owner{}, err
@@ -142,6 +145,16 @@ func PeerPIDFD(c *net.UnixConn) (*os.File, error) {
 		return nil, fmt.Errorf("SO_PEERPIDFD: %w", err)
 	}
 	return os.NewFile(uintptr(pidfd), "pidfd"), nil
+}
+
+// NetNS returns the inode of the network namespace that this process is in, by which
+// namespaces are told apart.
+func NetNS() (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return 0, fmt.Errorf("network namespace: %w", err)
+	}
+	return st.Ino, nil
 }
 
 func userTimeout(c *net.TCPConn, d time.Duration) error {
