@@ -21,7 +21,7 @@ import (
 
 // newCACommand makes `egret ca` and its verbs.
 func newCACommand() *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "ca",
 		Short: "Make and rotate the interception CA",
 		Long: `Make and rotate the CA whose certificates egret shows to its clients.
@@ -32,7 +32,7 @@ to at most 100 hosts; only these go to a node.`,
 		Example: `  egret ca init --domains slack.com,github.com --out ca/
   egret ca issue --root ca/ --host slack.com --host api.github.com --out issuer/
   egret ca show issuer/`,
-	}
+	})
 	cmd.AddCommand(newCAInit(), newCAIssue(), newCAShow(), newCARotate(), newCABundle())
 	return cmd
 }

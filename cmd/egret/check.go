@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -26,13 +27,14 @@ func newCheckCommand() *cobra.Command {
 		Short: "Find every fault of settings and policy at once",
 		Long: `Read settings and policy exactly as egret run does and report every fault with its
 file, line, rule and a hint. PATH is a policy file or folder; with -c the settings and
-the policy that they name are checked too, the CA's permitted names included.
+the policy that they name are checked too, the CA's permitted names included. Without
+both, egret.yaml is checked where it is there.
 
 It also notes what is not a fault yet: grants that have ended or soon will, and
 reviews that are due.
 
 Exit code: 0 without faults, 1 with.`,
-		Example: "  egret check policy/\n  egret check -c /etc/egret/egret.yaml\n  egret check -o json policy/ | jq '.faults[].Hint'",
+		Example: "  egret check policy/\n  egret check -c /etc/egret/egret.yaml\n  egret check -o json policy/ | jq '.faults[].hint'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := check(file, args)
 			if err != nil {
@@ -48,19 +50,46 @@ Exit code: 0 without faults, 1 with.`,
 
 // checked is what check found.
 type checked struct {
-	Faults config.Faults `json:"faults"`
-	Notes  []string      `json:"notes"`
-	Found  []string      `json:"found"`
+	Faults config.Faults
+	Notes  []string
+	Found  []string
+}
+
+// foundFault is a fault in JSON.
+type foundFault struct {
+	File   string `json:"file,omitempty"`
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+	Path   string `json:"path,omitempty"`
+	Value  string `json:"value,omitempty"`
+	Rule   string `json:"rule"`
+	Hint   string `json:"hint,omitempty"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (r *checked) MarshalJSON() ([]byte, error) {
+	faults := make([]foundFault, 0, len(r.Faults))
+	for _, f := range r.Faults {
+		faults = append(faults, foundFault(f))
+	}
+	return json.Marshal(struct {
+		Faults []foundFault `json:"faults"`
+		Notes  []string     `json:"notes"`
+		Found  []string     `json:"found"`
+	}{faults, r.Notes, r.Found})
 }
 
 func check(file string, paths []string) (*checked, error) {
 	if file == "" && len(paths) == 1 && isNodeFile(paths[0]) {
 		file, paths = paths[0], nil
 	}
-	if file == "" && len(paths) == 0 {
-		return nil, fmt.Errorf("nothing to check: name policy files or folders, or the settings with -c")
+	if len(paths) == 0 {
+		file = orDefaultFile(file)
 	}
-	r := &checked{Faults: config.Faults{}, Notes: []string{}}
+	if file == "" && len(paths) == 0 {
+		return nil, usagef("nothing to check: name policy files or folders, or the settings with -c")
+	}
+	r := &checked{Notes: []string{}, Found: []string{}}
 	if file != "" {
 		node, faults := config.LoadNode(file, config.Env{})
 		r.Faults = append(r.Faults, faults...)
@@ -102,7 +131,7 @@ func (r *checked) load(node *config.Node) {
 			r.Faults = append(r.Faults, config.Fault{Path: "certs.issuer.file", Rule: err.Error(), Hint: "egret ca issue makes intermediates"})
 			return
 		}
-		opt.Permits = issuer.Permits
+		opt.Permits, opt.Authorities = issuer.Permits, issuer.Authorities()
 	}
 	b, faults := config.Load(node, opt)
 	r.Faults = append(r.Faults, faults...)

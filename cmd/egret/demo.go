@@ -35,7 +35,7 @@ told.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()
 			d, err := demo.Start(cmd.Context(), demo.Options{
-				Stdout: out, Color: isTerminal(out), Verbose: verbose, Version: buildVersion(), Job: jobCommand(),
+				Stdout: out, Color: colour(out), Width: width(out), Verbose: verbose, Version: buildVersion(), Job: jobCommand(),
 			})
 			if err != nil {
 				return err
@@ -47,7 +47,7 @@ told.`,
 				return err
 			}
 			if keep {
-				d.Keep(cmd.Context())
+				return d.Keep(cmd.Context())
 			}
 			return nil
 		},

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,7 +18,8 @@ import (
 
 // startProxy starts a proxy for the life of a child and returns where it listens and
 // the roots that the child must trust, as PEM. stop is called once, after the child.
-// The context does not end with SIGINT, which is the child's.
+// The context ends with SIGINT: it bounds the start, and what is started outlives it, since
+// once there is a child SIGINT is the child's.
 type startProxy func(ctx context.Context) (proxyURL string, caPEM []byte, stop func(), err error)
 
 // exitCode is how a verb ends the process with a code and no further word: main prints
@@ -48,17 +48,20 @@ func newExecCommand(start startProxy) *cobra.Command {
 		Short: "Run a program whose HTTPS goes through egret",
 		Long: `Run a program with the proxy and trust variables that its runtime understands.
 
-With --proxy and --ca it attaches to an egret that runs already; without them it
-starts one for the program's life. The trust files (bundle.pem, ca.pem, trust.p12,
-php.ini) lie in a private folder that is removed at the end. What the program trusted
-before, it still trusts.
+It starts an egret for the program's life: from egret.yaml (-c), of which it takes the
+first plain forward listener that identifies by sidecar, on a port of its own, and
+neither metrics nor admin socket; or from no more than --policy and --as. With --proxy
+and --ca it attaches to an egret that runs already.
 
-The environment leads a program to egret; it does not hold it there. A program that
-ignores proxy variables needs the redirect mode (egret redirect --help).
+The trust files (bundle.pem, ca.pem, trust.p12, php.ini) lie in a private folder that
+is removed at the end. What the program trusted before, it still trusts. The
+environment leads a program to egret; it does not hold it there: a program that ignores
+proxy variables goes its own way.
 
 Exit code: that of the program, 128+n if signal n ended it, 127 if it was not found,
 126 if it could not be run.`,
-		Example: `  egret exec -- curl https://slack.com/api/auth.test
+		Example: `  egret exec -c egret.yaml -- curl https://slack.com/api/auth.test
+  egret exec --policy policy/ --as spiffe://acme.example/ns/qa/sa/dashboard -- ./report
   egret exec --proxy http://127.0.0.1:8630 --ca ca.pem -- python3 report.py
   egret exec --no-proxy git.acme.example -- make release`,
 		Args:          cobra.MinimumNArgs(1),
@@ -82,7 +85,7 @@ func runExec(cmd *cobra.Command, opt execOptions, start startProxy, args []strin
 	if err != nil {
 		return err
 	}
-	proxy, caPEM, stop, err := start(context.WithoutCancel(cmd.Context()))
+	proxy, caPEM, stop, err := start(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -112,9 +115,9 @@ func (o execOptions) source(start startProxy) (startProxy, error) {
 	case o.proxy != "" && o.ca != "":
 		return o.attach, nil
 	case o.proxy != "" || o.ca != "":
-		return nil, errors.New("--proxy and --ca go together (the CA of a running egret: egret ca bundle, or its ca.pem)")
+		return nil, usagef("--proxy and --ca go together (the CA of a running egret: egret ca bundle, or its ca.pem)")
 	case start == nil:
-		return nil, errors.New("name the egret to attach to with --proxy and --ca")
+		return nil, usagef("name the egret to attach to with --proxy and --ca")
 	}
 	return start, nil
 }

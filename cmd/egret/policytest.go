@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,11 +19,11 @@ import (
 )
 
 func newPolicyCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:     "policy",
 		Short:   "Work on policy",
 		Example: "  egret policy test policy/",
-	}
+	})
 	cmd.AddCommand(newPolicyTestCommand())
 	return cmd
 }
@@ -147,7 +148,8 @@ func runPolicyTest(p *policy.Policy, t config.Test) (tested, error) {
 	if x.Decision.Rule != nil {
 		name = x.Decision.Rule.Policy
 	}
-	r := tested{Name: t.Name, File: t.File, Line: t.Line, Got: strings.TrimSpace(fmt.Sprintf("%s %s %s", verdict, x.Decision.Reason, name)), Why: x.Why}
+	got := slices.DeleteFunc([]string{verdict.String(), string(x.Decision.Reason), name}, func(s string) bool { return s == "" })
+	r := tested{Name: t.Name, File: t.File, Line: t.Line, Got: strings.Join(got, " "), Why: x.Why}
 	r.Pass = verdict.String() == t.Want && (t.Reason == "" || string(x.Decision.Reason) == t.Reason) && (t.Policy == "" || name == t.Policy)
 	return r, nil
 }

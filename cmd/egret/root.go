@@ -22,7 +22,17 @@ const (
 	exitFailed = 1 // it did not work, or faults were found
 	exitUsage  = 2 // the command line is not understood
 	exitDenied = 3 // why: the request is denied
+
+	exitInterrupted = 130 // Ctrl-C, as shells give it
 )
+
+// usageError: the command line is not understood.
+type usageError struct{ error }
+
+// Unwrap returns what is wrong with it.
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // run is the whole program: arguments in, exit code out.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -33,20 +43,40 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetErr(stderr)
 	understood := false
 	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	var coded interface{ ExitCode() int }
+	var usage usageError
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &coded):
 		return coded.ExitCode()
-	case !understood:
+	case !understood || errors.As(err, &usage):
 		tell(stderr, err)
-		_, _ = fmt.Fprintln(stderr, "see: egret --help")
+		_, _ = fmt.Fprintf(stderr, "see: %s --help\n", cmd.CommandPath())
 		return exitUsage
+	case ctx.Err() != nil:
+		_, _ = fmt.Fprintln(stderr, "egret: interrupted")
+		return exitInterrupted
 	}
 	tell(stderr, err)
 	return exitFailed
+}
+
+// group makes a command that only holds others.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			return usagef("%q is not a command of %s; did you mean %s?", args[0], cmd.CommandPath(), strings.Join(near, " or "))
+		}
+		return usagef("%q is not a command of %s", args[0], cmd.CommandPath())
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	return cmd
 }
 
 // tell prints an error for a person. It may quote hostile text.
@@ -76,7 +106,7 @@ func count(n int, noun string) string {
 }
 
 func newRootCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "egret",
 		Short: "Give workloads access to SaaS APIs without ever giving them a secret",
 		Long: `egret is an egress proxy that injects credentials.
@@ -87,14 +117,16 @@ SPIFFE identity, asks policy about the request, puts in a short-lived credential
 sends it over verified TLS, and writes down what it did.
 
 Exit codes: 0 done, 1 it failed or faults were found, 2 the command line is wrong,
-3 (why) the request is denied; exec exits as its program does.`,
+3 (why) the request is denied, 130 interrupted; exec exits as its program does.`,
 		Example: `  egret demo                                  the whole story on this machine
   egret check policy/                         every fault at once
   egret run -c egret.yaml                     the proxy
   egret why --as spiffe://acme.example/ns/qa/sa/dashboard POST https://slack.com/api/chat.postMessage`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-	}
+		Version:       versionLine(),
+	})
+	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.AddCommand(
 		newDemoCommand(), newRunCommand(), newCheckCommand(), newExecWithStart(), newWhyCommand(), newPolicyCommand(),
 		newReloadCommand(), newCACommand(), newVersionCommand(), newDocsCommand(),

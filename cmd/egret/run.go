@@ -23,10 +23,13 @@ func newRunCommand() *cobra.Command {
 		Short: "Run the proxy",
 		Long: `Run the proxy until SIGTERM or SIGINT, then let what is in flight finish.
 
-Policy is reloaded when its files change and on SIGHUP; a faulty policy changes
-nothing, and the log, /readyz and metrics say so. SIGHUP also reopens the audit file.
-Settings of egret.yaml itself need a restart. Under systemd it notifies (Type=notify),
-feeds the watchdog and takes sockets (address: systemd:NAME).`,
+Policy, intermediates and the listeners' certificates are reloaded when their files
+change and on SIGHUP; a faulty policy changes nothing, and the log, /readyz and metrics
+say so. SIGHUP also reopens the audit file. Settings of egret.yaml itself need a
+restart. Under systemd it notifies (Type=notify-reload), feeds the watchdog and takes
+sockets (address: systemd:NAME).
+
+A second SIGINT or SIGTERM ends it at once.`,
 		Example: "  egret run -c /etc/egret/egret.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,7 +49,7 @@ func runNode(ctx context.Context, file string, stdout, stderr io.Writer) error {
 		return faults
 	}
 	n, err := node.New(node.Options{
-		Config: cfg, File: file, Version: buildVersion(), Logger: newLogger(stderr, cfg.Log), Stdout: stdout,
+		Config: cfg, File: file, Version: buildVersion(), Logger: newLogger(stderr, cfg.Log), Stdout: stdout, Service: true,
 	})
 	if err != nil {
 		return err
@@ -63,6 +66,22 @@ func newLogger(w io.Writer, c config.Log) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, opt))
 	}
 	return slog.New(slog.NewTextHandler(w, opt))
+}
+
+// colour tells whether to paint: only on a terminal that can, and for who wants it
+// (no-color.org).
+func colour(w io.Writer) bool {
+	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// width is that of the terminal; 0 where there is none.
+func width(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if n, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return n
+		}
+	}
+	return 0
 }
 
 func isTerminal(w io.Writer) bool {

@@ -35,6 +35,12 @@ func buildVersion() ops.Version {
 	return v
 }
 
+// versionLine is what egret version prints.
+func versionLine() string {
+	v := buildVersion()
+	return fmt.Sprintf("egret %s (%s, %s, %s/%s)", v.Version, orNone(short(v.Commit)), v.Go, runtime.GOOS, runtime.GOARCH)
+}
+
 func newVersionCommand() *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
@@ -43,11 +49,10 @@ func newVersionCommand() *cobra.Command {
 		Example: "  egret version\n  egret version -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := buildVersion()
 			if out.json() {
-				return out.write(cmd.OutOrStdout(), v)
+				return out.write(cmd.OutOrStdout(), buildVersion())
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "egret %s (%s, %s, %s/%s)\n", v.Version, orNone(short(v.Commit)), v.Go, runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 			return err
 		},
 	}

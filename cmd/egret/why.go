@@ -48,7 +48,9 @@ thing that did not match. Nothing is sent. With --live the running egret walks t
 way itself, identity, policy, credential, TLS, upstream, with a verdict per stage.
 
 With a request id (from Egret-Decision, the problem body, or a log): what the record
-of that request says.
+of that request says. Rotated files are searched too.
+
+Settings are those of -c, or of egret.yaml where it is there.
 
 Exit code: 0 allowed, 3 denied, 1 could not tell.`,
 		Example: `  egret why --policy policy/ --as spiffe://acme.example/ns/qa/sa/dashboard POST https://slack.com/api/chat.postMessage
@@ -80,10 +82,11 @@ Exit code: 0 allowed, 3 denied, 1 could not tell.`,
 
 // node reads the settings that -c names.
 func (o *whyOptions) node() (*config.Node, error) {
-	if o.file == "" {
-		return nil, errors.New("name the node's settings with -c")
+	file := orDefaultFile(o.file)
+	if file == "" {
+		return nil, usagef("name the node's settings with -c")
 	}
-	n, faults := config.LoadNode(o.file, config.Env{})
+	n, faults := config.LoadNode(file, config.Env{})
 	if len(faults) > 0 {
 		return nil, faults
 	}
@@ -93,8 +96,8 @@ func (o *whyOptions) node() (*config.Node, error) {
 // parseURL reads METHOD and URL as a policy question.
 func (o *whyOptions) parseURL(method, raw string) (policy.Request, string, error) {
 	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return policy.Request{}, "", fmt.Errorf("url %q: must be https://host/path", raw)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return policy.Request{}, "", usagef("url %q: must be https://host/path", raw)
 	}
 	host := u.Host
 	if u.Port() == "" {
@@ -102,32 +105,32 @@ func (o *whyOptions) parseURL(method, raw string) (policy.Request, string, error
 	}
 	t, err := policy.ParseTarget(host)
 	if err != nil {
-		return policy.Request{}, "", err
+		return policy.Request{}, "", usagef("url %q: %w", raw, err)
 	}
 	at := time.Now()
 	if o.at != "" {
 		if at, err = time.Parse(time.RFC3339, o.at); err != nil {
-			return policy.Request{}, "", fmt.Errorf("--at %q: must be like 2026-12-01T05:10:00Z", o.at)
+			return policy.Request{}, "", usagef("--at %q: must be like 2026-12-01T05:10:00Z", o.at)
 		}
 	}
 	// The path as it was written, not as net/url would write it: that is what is judged.
 	path := "/"
 	_, rest, _ := strings.Cut(raw, "://")
+	rest, _, _ = strings.Cut(rest, "#")
+	rest, _, _ = strings.Cut(rest, "?")
 	if i := strings.IndexByte(rest, '/'); i >= 0 {
-		path, _, _ = strings.Cut(rest[i:], "?")
-		path, _, _ = strings.Cut(path, "#")
+		path = rest[i:]
 	}
 	return policy.Request{Target: t, Method: strings.ToUpper(method), Path: path, At: at}, u.RawQuery, nil
 }
 
 // load compiles the policy that the flags name.
 func (o *whyOptions) load() (*policy.Policy, error) {
-	r := &checked{}
 	var cfg *config.Node
 	switch {
 	case len(o.policies) > 0:
 		cfg = policyOnly(o.policies)
-	case o.file != "":
+	case orDefaultFile(o.file) != "":
 		n, err := o.node()
 		if err != nil {
 			return nil, err
@@ -135,10 +138,10 @@ func (o *whyOptions) load() (*policy.Policy, error) {
 		n.Certs.Issuer = config.CertIssuer{Ephemeral: &struct{}{}} // the CA plays no part in a decision
 		cfg = n
 	default:
-		return nil, errors.New("name the policy with --policy, or the node's settings with -c")
+		return nil, usagef("name the policy with --policy, or the node's settings with -c")
 	}
 	b, faults := config.Load(cfg, config.LoadOptions{})
-	if r.Faults = faults; len(faults) > 0 {
+	if len(faults) > 0 {
 		return nil, faults
 	}
 	return policy.New(b.Compiled.Set), nil
@@ -167,8 +170,11 @@ func (o *whyOptions) explain(w io.Writer, method, raw string) error {
 	if err != nil {
 		return err
 	}
+	if o.as == "" {
+		return usagef("say who asks with --as SPIFFE-ID")
+	}
 	if ask.ID, err = spiffeid.FromString(o.as); err != nil {
-		return fmt.Errorf("--as %q: must be a SPIFFE ID: %w", o.as, err)
+		return usagef("--as %q: must be a SPIFFE ID: %w", o.as, err)
 	}
 	p, err := o.load()
 	if err != nil {
@@ -236,15 +242,9 @@ func (o *whyOptions) walk(cmd *cobra.Command, method, raw string) error {
 	if err != nil {
 		return err
 	}
-	socket := o.socket
-	if socket == "" {
-		n, err := o.node()
-		if err != nil {
-			return err
-		}
-		if socket = n.Admin.Socket; socket == "" {
-			return fmt.Errorf("%s configures no admin socket: set admin.socket and restart egret", o.file)
-		}
+	socket, err := (&adminOptions{file: o.file, socket: o.socket}).find()
+	if err != nil {
+		return err
 	}
 	var walk proxy.Walk
 	err = ops.Do(cmd.Context(), ops.Dial(socket), ops.Call{Method: http.MethodPost, Path: "/v1/walk", Out: &walk, In: node.WalkRequest{
@@ -303,6 +303,9 @@ func (o *whyOptions) record(w io.Writer, id string) error {
 		return o.out.write(w, found)
 	}
 	for i := range found {
+		if i > 0 {
+			_, _ = fmt.Fprintln(w)
+		}
 		printRecord(w, &found[i])
 	}
 	return nil

@@ -23,6 +23,7 @@ import (
 type Options struct {
 	Stdout  io.Writer
 	Color   bool
+	Width   int  // of the terminal; 0: lines are not broken
 	Verbose bool // show egret's own log
 	Version ops.Version
 	// Job is the command line of the nightly job.
@@ -41,7 +42,7 @@ type Demo struct {
 
 // Start makes the world: twins, issuer, policy, egret. Close it.
 func Start(ctx context.Context, opt Options) (_ *Demo, err error) {
-	d := &Demo{opt: opt, say: &teller{w: opt.Stdout, color: opt.Color}}
+	d := &Demo{opt: opt, say: &teller{w: opt.Stdout, color: opt.Color, width: opt.Width}}
 	defer func() {
 		if err != nil {
 			d.Close()
@@ -63,7 +64,7 @@ func Start(ctx context.Context, opt Options) (_ *Demo, err error) {
 // Close ends everything and removes the folder.
 func (d *Demo) Close() {
 	if d.node != nil {
-		d.node.stop()
+		_ = d.node.Stop() // the story has told what went wrong
 	}
 	if d.saas != nil {
 		d.saas.close()
@@ -84,7 +85,7 @@ func (d *Demo) Story(ctx context.Context) error {
 	begin := time.Now()
 	for _, chapter := range []func(context.Context){d.world, d.job, d.refusals, d.revocation} {
 		if chapter(ctx); ctx.Err() != nil {
-			return context.Cause(ctx)
+			return fmt.Errorf("chapter %d of the demo did not end: %w", d.say.step, context.Cause(ctx))
 		}
 	}
 	d.say.summary(time.Since(begin))

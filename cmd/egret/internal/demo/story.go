@@ -155,15 +155,30 @@ func (d *Demo) waitRecords(ctx context.Context, n int) []audit.Record {
 	return d.records()
 }
 
-// Keep waits until ctx ends, with a line that works.
-func (d *Demo) Keep(ctx context.Context) {
+// Keep waits until ctx ends, with lines that work when they are copied. It fails where
+// egret ends by itself.
+func (d *Demo) Keep(ctx context.Context) error {
+	settings := filepath.Join(d.dir, "egret.yaml")
 	d.say.line("")
-	d.say.line("egret is running; end it with Ctrl-C. Call as the nightly job, without a token:")
-	d.say.line("   curl -x http://" + d.node.sidecar + " --cacert " + d.node.bundle + " https://api.qase.io/v1/project")
-	d.say.line("What is decided, and why:")
-	d.say.line("   tail -f " + d.node.audit)
-	d.say.line("   " + d.self() + " why -c " + filepath.Join(d.dir, "egret.yaml") + " --live GET https://api.qase.io/v1/project")
-	<-ctx.Done()
+	d.say.line("egret is running; Ctrl-C ends it and removes everything.")
+	for _, try := range [][2]string{
+		{"call as the nightly job, without a token", "curl -x http://" + d.node.sidecar + " --cacert " + d.node.bundle + " https://api.qase.io/v1/project"},
+		{"what it may not do, and why", "curl -x http://" + d.node.sidecar + " --cacert " + d.node.bundle + " -d '{}' https://api.qase.io/v1/run/WEB"},
+		{"what was decided (the id is in the answer)", d.self() + " why -c " + settings + " ID"},
+		{"the whole way of a request, a verdict per stage", d.self() + " why -c " + settings + " --live GET https://api.qase.io/v1/project"},
+		{"change the policy under it", "${EDITOR:-vi} " + filepath.Join(d.dir, "policy", "teams", "qa", "access.yaml")},
+		{"every record", "tail -f " + d.node.audit},
+	} {
+		d.say.line("")
+		d.say.line(d.say.paint(faint, "# "+try[0]))
+		d.say.line(try[1])
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.node.Done():
+		return d.node.Stop()
+	}
 }
 
 func (d *Demo) self() string {

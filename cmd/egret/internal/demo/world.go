@@ -155,12 +155,10 @@ limits: {drain: 1s}
 
 // runningNode is egret, wired as by egret run.
 type runningNode struct {
-	*node.Node
+	*node.Running
 	sidecar, mesh string
 	bundle        string // file that clients trust: egret's CA alone is enough here
 	audit         string
-	cancel        context.CancelFunc
-	done          chan struct{}
 }
 
 func (d *Demo) startEgret(ctx context.Context) error {
@@ -181,22 +179,15 @@ func (d *Demo) startEgret(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r := &runningNode{Node: n, cancel: cancel, done: make(chan struct{}), audit: cfg.Audit.File, bundle: filepath.Join(d.dir, "bundle.pem")}
+	r := &runningNode{Running: n.Start(ctx), audit: cfg.Audit.File, bundle: filepath.Join(d.dir, "bundle.pem")}
 	r.sidecar, r.mesh = n.Address("sidecar").String(), n.Address("mesh").String()
-	go func() { defer close(r.done); _ = n.Run(ctx) }()
 	d.node = r
 	wait, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
-	if _, err := n.Identity(wait); err != nil {
+	if _, err := r.Ready(wait); err != nil {
 		return err
 	}
 	return os.WriteFile(r.bundle, n.CABundle(), 0o600)
-}
-
-func (r *runningNode) stop() {
-	r.cancel()
-	<-r.done
 }
 
 // listenerCert makes the mesh listener's certificate: an ordinary one, for localhost.

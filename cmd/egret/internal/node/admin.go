@@ -4,17 +4,19 @@
 package node
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
-	"github.com/egret-proxy/egret/config"
 	"github.com/egret-proxy/egret/identity"
 	"github.com/egret-proxy/egret/internal/ops"
+	"github.com/egret-proxy/egret/internal/secret"
 	"github.com/egret-proxy/egret/policy"
 	"github.com/egret-proxy/egret/proxy"
 )
@@ -59,15 +61,21 @@ func (n *Node) buildAdmin() error {
 	a.Handle("GET /v1/status", http.HandlerFunc(n.handleStatus))
 	a.Handle("POST /v1/reload", http.HandlerFunc(n.handleReload))
 	a.Handle("POST /v1/walk", http.HandlerFunc(n.handleWalk))
+	if n.adminAt, err = a.Listen(); err != nil {
+		return err
+	}
 	n.admin = a
+	n.onClose(func() { _ = n.adminAt.Close() })
 	return nil
 }
 
-// recordCall writes the record of a call; it cannot hold the call back.
+// recordCall writes the record of a call. Where there is no place for it the log keeps
+// it: a revocation must not wait for a disk, and must not go unseen either.
 func (n *Node) recordCall(c ops.AdminCall) {
 	slot, err := n.journal.Begin()
 	if err != nil {
-		n.log.Error("a call on the admin socket could not be recorded", "path", c.Path, "uid", c.Peer.UID, "error", err)
+		n.log.Error("a call on the admin socket could not be recorded", "error", err, "id", c.ID, "time", c.Time,
+			"uid", c.Peer.UID, "pid", c.Peer.PID, "method", c.Method, "path", c.Path, "status", c.Status, "refused", c.Refused)
 		return
 	}
 	slot.Write(c.Record())
@@ -76,7 +84,7 @@ func (n *Node) recordCall(c ops.AdminCall) {
 func (n *Node) handleStatus(w http.ResponseWriter, _ *http.Request) {
 	s := Status{
 		Version: n.opt.Version, Node: n.cfg.Node, Uptime: time.Since(n.start).Round(time.Second).String(),
-		Policy: n.reload.current().Digest, CAExpires: n.issuer.Expires().UTC(),
+		Policy: n.reload.now().bundle.Digest, CAExpires: n.issuer.Expires().UTC(),
 	}
 	if svid, err := n.source.SVID(); err == nil {
 		s.Identity = svid.ID.String()
@@ -90,15 +98,9 @@ func (n *Node) handleStatus(w http.ResponseWriter, _ *http.Request) {
 func (n *Node) handleReload(w http.ResponseWriter, _ *http.Request) {
 	begin := time.Now()
 	cut, err := n.Reload()
-	out := Reloaded{Policy: n.reload.current().Digest, Cut: cut, Took: time.Since(begin).Round(time.Microsecond).String()}
-	var faults config.Faults
-	switch {
-	case errors.As(err, &faults):
-		for _, f := range faults {
-			out.Faults = append(out.Faults, f.Error())
-		}
-	case err != nil:
-		out.Faults = []string{err.Error()}
+	out := Reloaded{Policy: n.reload.now().bundle.Digest, Cut: cut, Took: time.Since(begin).Round(time.Microsecond).String()}
+	if err != nil {
+		out.Faults = strings.Split(err.Error(), "\n") // one line each, config.Faults included
 	}
 	ops.WriteJSON(w, out)
 }
@@ -129,12 +131,26 @@ func (n *Node) Walk(r *http.Request, caller identity.Caller, ask policy.Request,
 	return n.server.Probe(r.Context(), caller, ask, query)
 }
 
+// nobody is a caller whose identity could not be had.
+type nobody struct{ err error }
+
+// Workload implements identity.Caller.
+func (c nobody) Workload() (identity.Workload, error) { return identity.Workload{}, c.err }
+
+// JWTSVID implements identity.Caller.
+func (c nobody) JWTSVID(context.Context, string) (secret.Secret, time.Time, error) {
+	return secret.Secret{}, time.Time{}, c.err
+}
+
+// X509SVID implements identity.Caller.
+func (c nobody) X509SVID(context.Context) (tls.Certificate, error) { return tls.Certificate{}, c.err }
+
 // callerFor finds the caller that a walk is made for. egret can only act for the
 // workload whose SVID it holds: to act for another would be to invent its evidence.
 func (n *Node) callerFor(r *http.Request, id string) (identity.Caller, error) {
 	c, err := identity.NewSidecar(n.source, identity.SidecarOptions{}).Resolve(r.Context(), identity.Peer{})
 	if err != nil {
-		return nil, err
+		return nobody{err}, nil // the walk's first stage says why
 	}
 	if id == "" {
 		return c, nil

@@ -6,14 +6,12 @@ package node
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
-	"github.com/egret-proxy/egret/config"
 	"github.com/egret-proxy/egret/identity/embedded"
 )
 
@@ -23,12 +21,13 @@ type embeddedAPI struct {
 	dir     string
 }
 
-func serveEmbedded(ctx context.Context, running *sync.WaitGroup, c config.Embedded, log *slog.Logger) (*embeddedAPI, error) {
+func (n *Node) serveEmbedded(ctx context.Context, running *sync.WaitGroup) (*embeddedAPI, error) {
+	c := n.cfg.Spiffe.Embedded
 	id, err := spiffeid.FromString(c.SpiffeID)
 	if err != nil {
 		return nil, fmt.Errorf("spiffe.embedded.spiffeID: %q: %w", c.SpiffeID, err)
 	}
-	iss, err := embedded.New(embedded.Options{TrustDomain: id.TrustDomain(), Logger: log})
+	iss, err := embedded.New(embedded.Options{TrustDomain: id.TrustDomain(), Logger: n.log})
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +42,11 @@ func serveEmbedded(ctx context.Context, running *sync.WaitGroup, c config.Embedd
 		return nil, err
 	}
 	e.address = srv.Address()
-	running.Go(func() { _ = srv.Serve(ctx) })
+	running.Go(func() {
+		if err := srv.Serve(ctx); err != nil && ctx.Err() == nil {
+			n.fail(err)
+		}
+	})
 	return e, nil
 }
 

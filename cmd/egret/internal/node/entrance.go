@@ -8,12 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"os"
-	"strings"
 	"sync/atomic"
-
-	"github.com/coreos/go-systemd/v22/activation"
 
 	"github.com/egret-proxy/egret/config"
 	"github.com/egret-proxy/egret/identity"
@@ -28,12 +23,13 @@ type entrance struct {
 	cert     atomic.Pointer[tls.Certificate]
 }
 
-// buildEntrances binds every listener, so that a port in use is told at once.
+// buildEntrances binds every listener.
 func (n *Node) buildEntrances() error {
-	sockets, err := systemdSockets()
+	passed, err := n.inherited()
 	if err != nil {
 		return err
 	}
+	defer func() { passed.rest(n) }()
 	for _, c := range n.cfg.Listeners {
 		e := &entrance{cfg: c}
 		if e.resolver, err = n.resolver(c.Identify); err != nil {
@@ -42,10 +38,8 @@ func (n *Node) buildEntrances() error {
 		if err := e.loadCert(); err != nil {
 			return err
 		}
-		if e.listener = n.opt.Listeners[c.Name]; e.listener == nil {
-			if e.listener, err = listen(c.Address, sockets); err != nil {
-				return fmt.Errorf("listener %q: %w", c.Name, err)
-			}
+		if e.listener, err = passed.listen(c.Address); err != nil {
+			return fmt.Errorf("listener %q: %w", c.Name, err)
 		}
 		n.entrances = append(n.entrances, e)
 		n.onClose(func() { _ = e.listener.Close() })
@@ -68,48 +62,6 @@ func (n *Node) resolver(c config.Identify) (identity.Resolver, error) {
 		return identity.NewJWT(identity.JWTOptions{Bundles: n.source, TrustDomains: tds, Audience: c.JWTSVID.Audience, MaxTTL: c.JWTSVID.MaxTTL})
 	}
 	return nil, errors.New("identify must name one way")
-}
-
-// systemdSockets are those that systemd has opened for us, by FileDescriptorName=.
-func systemdSockets() (map[string][]net.Listener, error) {
-	m, err := activation.ListenersWithNames()
-	if err != nil {
-		return nil, fmt.Errorf("socket activation: %w", err)
-	}
-	return m, nil
-}
-
-func listen(address string, sockets map[string][]net.Listener) (net.Listener, error) {
-	if name, ok := strings.CutPrefix(address, "systemd:"); ok {
-		if l := sockets[name]; len(l) == 1 {
-			return l[0], nil
-		}
-		return nil, fmt.Errorf("address %q: systemd passed %d sockets of this name: set FileDescriptorName=%s in the socket unit", address, len(sockets[name]), name)
-	}
-	if path, ok := strings.CutPrefix(address, "unix://"); ok {
-		return listenUnix(path)
-	}
-	return net.Listen("tcp", address)
-}
-
-// listenUnix binds a socket that only egret's own user may connect to; a stale one of an
-// earlier run is replaced, a live one is not.
-func listenUnix(path string) (net.Listener, error) {
-	if c, err := net.Dial("unix", path); err == nil {
-		_ = c.Close()
-		return nil, fmt.Errorf("address %q: another process listens there", path)
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		_ = os.Remove(path)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
 }
 
 // loadCert reads the listener's own certificate, at start and on every reload.
@@ -135,25 +87,4 @@ func (e *entrance) proxy() proxy.Entrance {
 		out.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return e.cert.Load(), nil }}
 	}
 	return out
-}
-
-// is reports whether an address reaches this listener.
-func (e *entrance) is(ap netip.AddrPort) bool {
-	mine, err := netip.ParseAddrPort(e.listener.Addr().String())
-	if err != nil || mine.Port() != ap.Port() {
-		return false
-	}
-	if !mine.Addr().IsUnspecified() {
-		return mine.Addr().Unmap() == ap.Addr()
-	}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return true
-	}
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Unmap() == ap.Addr() {
-			return true
-		}
-	}
-	return false
 }

@@ -9,17 +9,11 @@ package node
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
-	"net/url"
 	"os"
-	"strconv"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,10 +27,15 @@ import (
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/identity"
 	"github.com/egret-proxy/egret/internal/ops"
-	"github.com/egret-proxy/egret/internal/secret"
 	"github.com/egret-proxy/egret/policy"
 	"github.com/egret-proxy/egret/proxy"
 )
+
+// Registry takes metrics in and gives them out.
+type Registry interface {
+	prometheus.Registerer
+	prometheus.Gatherer
+}
 
 // Options are what a Node is made of.
 type Options struct {
@@ -46,9 +45,11 @@ type Options struct {
 	Version ops.Version
 	Logger  *slog.Logger
 	Stdout  io.Writer // for audit to "-"
-	// Listeners replaces the address of listeners by name, for callers that must know
-	// the port before anything is served. The Node closes them.
-	Listeners map[string]net.Listener
+	// Registry is where metrics are registered; nil: one of the node's own.
+	Registry Registry
+	// Service: this process is the egret service. systemd is notified, its sockets and
+	// its watchdog are used, and SIGHUP reloads policy and reopens the audit file.
+	Service bool
 }
 
 // Node is one egret. Make it with New, then Run it once.
@@ -56,7 +57,7 @@ type Node struct {
 	opt    Options
 	cfg    *config.Node
 	log    *slog.Logger
-	reg    *prometheus.Registry
+	reg    Registry
 	policy atomic.Pointer[policy.Policy]
 	start  time.Time
 
@@ -65,6 +66,7 @@ type Node struct {
 	issuer    issuer
 	authority *certs.Authority
 	cache     *credential.Cache
+	roots     *x509.CertPool // of upstreams and token endpoints that name none
 	dialer    *proxy.Dialer
 	pool      *proxy.Pool
 	journal   *audit.Journal
@@ -74,6 +76,12 @@ type Node struct {
 	admin     *ops.Admin
 	reload    *reloader
 
+	metricsAt net.Listener // nil where not configured
+	adminAt   net.Listener // nil where not configured
+	hangup    chan os.Signal
+	fatal     chan error // why egret cannot go on
+
+	ready    atomic.Bool // systemd has been told
 	draining atomic.Bool
 	closers  []func() // in reverse order of their making
 }
@@ -86,18 +94,24 @@ type issuer interface {
 	Authorities() []*x509.Certificate
 }
 
-// New builds everything and serves nothing. On an error nothing is left behind. The
-// error is config.Faults where the policy is at fault.
+// New builds everything and binds every address, so that one in use is told at once, but
+// serves nothing. On an error nothing is left behind. The error is config.Faults where
+// the policy is at fault.
 func New(opt Options) (_ *Node, err error) {
-	n := &Node{opt: opt, cfg: opt.Config, log: opt.Logger, reg: prometheus.NewRegistry(), start: time.Now()}
+	n := &Node{opt: opt, cfg: opt.Config, log: opt.Logger, reg: opt.Registry, start: time.Now(), fatal: make(chan error, 4)}
+	if n.reg == nil {
+		n.reg = prometheus.NewRegistry()
+	}
 	defer func() {
 		if err != nil {
 			n.close()
 		}
 	}()
+	n.catchHangup()
 	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opt.Version))
 	for _, step := range []func() error{
-		n.buildAudit, n.buildIssuer, n.buildIdentity, n.buildUpstream, n.buildCredentials, n.buildPolicy, n.buildAuthority, n.buildServer, n.buildEntrances, n.buildAdmin,
+		n.buildAudit, n.buildIssuer, n.buildIdentity, n.buildUpstream, n.buildCredentials, n.buildPolicy,
+		n.buildAuthority, n.buildServer, n.buildEntrances, n.buildMetrics, n.buildAdmin,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -123,256 +137,6 @@ func (n *Node) close() {
 	n.closers = nil
 }
 
-// flushTime bounds how long the last records are waited for.
-const flushTime = 10 * time.Second
-
-func (n *Node) buildAudit() error {
-	c := n.cfg.Audit
-	var sink audit.Sink
-	if c.File == "" || c.File == "-" {
-		sink = audit.NewStream(n.opt.Stdout)
-	} else {
-		f, err := audit.OpenFile(audit.FileOptions{Path: c.File, MaxSize: int64(c.MaxSize), MaxFiles: c.MaxFiles, Logger: n.log})
-		if err != nil {
-			return err
-		}
-		n.file, sink = f, f
-	}
-	o := audit.Options{Writer: sink, Queue: c.Queue, Registerer: n.reg, Logger: n.log, Node: n.cfg.Node}
-	if c.OnFull == "drop" {
-		o.OnFull = audit.Drop
-	}
-	j, err := audit.NewLog(o)
-	if err != nil {
-		return err
-	}
-	n.journal = j
-	n.onClose(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), flushTime)
-		defer cancel()
-		if err := j.Close(ctx); err != nil {
-			n.log.Error("the last records were not written", "error", err)
-		}
-	})
-	return nil
-}
-
-// buildIdentity starts following the Workload API, or serves one where there is none.
-func (n *Node) buildIdentity() error {
-	c := n.cfg.Spiffe
-	tds, err := trustDomains(c.TrustDomains)
-	if err != nil {
-		return err
-	}
-	address := c.WorkloadAPI
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	n.onClose(func() { cancel(); running.Wait() })
-	if c.Embedded != nil {
-		if n.embedded, err = serveEmbedded(ctx, &running, *c.Embedded, n.log); err != nil {
-			return err
-		}
-		n.onClose(n.embedded.remove)
-		address = n.embedded.address
-	}
-	n.source, err = identity.NewSource(identity.SourceOptions{Address: address, TrustDomains: tds, Logger: n.log, Registerer: n.reg})
-	if err != nil {
-		return err
-	}
-	running.Go(func() { _ = n.source.Run(ctx) })
-	return nil
-}
-
-func trustDomains(names []string) ([]spiffeid.TrustDomain, error) {
-	out := make([]spiffeid.TrustDomain, 0, len(names))
-	for _, name := range names {
-		td, err := spiffeid.TrustDomainFromString(name)
-		if err != nil {
-			return nil, fmt.Errorf("spiffe.trustDomains: %q: %w", name, err)
-		}
-		out = append(out, td)
-	}
-	return out, nil
-}
-
-// buildUpstream makes the way out: resolver, address rules, corporate proxy, pool.
-func (n *Node) buildUpstream() error {
-	c := n.cfg.Upstream
-	deny, err := prefixes("egress.denyCIDRs", n.cfg.Egress.DenyCIDRs)
-	if err != nil {
-		return err
-	}
-	nat64, err := prefixes("upstream.nat64", c.NAT64)
-	if err != nil {
-		return err
-	}
-	roots, _, err := certs.LoadUpstreamRoots(c.Roots, n.ours()...)
-	if err != nil {
-		return fmt.Errorf("upstream.roots: %w", err)
-	}
-	n.dialer = &proxy.Dialer{
-		Resolver: proxy.NewResolver(c.Resolvers), Rules: proxy.AddressRules{Deny: deny, NAT64: nat64}, Own: n.own,
-	}
-	if n.dialer.Proxy, err = upstreamProxy(c.Proxy); err != nil {
-		return err
-	}
-	l := n.cfg.Limits
-	n.pool, err = proxy.NewPool(proxy.PoolOptions{
-		Dialer: n.dialer, Roots: roots, Dial: l.Dial, ResponseHeader: l.ResponseHeader, IdlePerKey: l.IdleUpstreamPerKey, Idle: l.IdleUpstream,
-	})
-	if err != nil {
-		return err
-	}
-	n.onClose(n.pool.Close)
-	return nil
-}
-
-func prefixes(key string, list []string) ([]netip.Prefix, error) {
-	out := make([]netip.Prefix, 0, len(list))
-	for _, s := range list {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", key, err)
-		}
-		out = append(out, p.Masked())
-	}
-	return out, nil
-}
-
-// upstreamProxy reads the corporate proxy's settings; its password is read anew for
-// every connection, so that a rotated file is followed.
-func upstreamProxy(c *config.UpstreamProxy) (*proxy.UpstreamProxy, error) {
-	if c == nil {
-		return nil, nil //nolint:nilnil // no corporate proxy is the usual case
-	}
-	u, err := url.Parse(c.URL)
-	if err != nil {
-		return nil, fmt.Errorf("upstream.proxy.url: %w", err)
-	}
-	port, err := strconv.ParseUint(u.Port(), 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("upstream.proxy.url: %w", err)
-	}
-	p := &proxy.UpstreamProxy{Scheme: u.Scheme, Host: u.Hostname(), Port: uint16(port), Username: c.Username}
-	if c.Roots != "" || u.Scheme == "https" {
-		if p.Roots, _, err = certs.LoadUpstreamRoots(c.Roots); err != nil {
-			return nil, fmt.Errorf("upstream.proxy.roots: %w", err)
-		}
-	}
-	if c.Password != "" {
-		p.Password = func() (secret.Secret, error) {
-			b, err := os.ReadFile(c.Password)
-			return secret.New(strings.TrimRight(string(b), "\r\n")), err
-		}
-	}
-	return p, nil
-}
-
-// own reports whether an address is one of egret's own listeners: a request that came
-// back to us would go round for ever.
-func (n *Node) own(ap netip.AddrPort) bool {
-	for _, e := range n.entrances {
-		if e.is(ap) {
-			return true
-		}
-	}
-	return false
-}
-
-func (n *Node) buildCredentials() error {
-	self := identity.NewSidecar(n.source, identity.SidecarOptions{})
-	cache, err := credential.NewCache(credential.CacheOptions{
-		Size: n.cfg.Limits.Credentials, Wait: n.cfg.Limits.CredentialWait, Registerer: n.reg, Logger: n.log,
-		Self: func() credential.Subject {
-			c, err := self.Resolve(context.Background(), identity.Peer{})
-			if err != nil {
-				return nil
-			}
-			return c
-		},
-	})
-	if err != nil {
-		return err
-	}
-	n.cache = cache
-	n.onClose(cache.Close)
-	return nil
-}
-
-// buildIssuer loads the intermediates. An ephemeral CA is made later, for what policy lists.
-func (n *Node) buildIssuer() error {
-	files := n.cfg.Certs.Issuer.File
-	if len(files) == 0 {
-		return nil
-	}
-	fi, err := fileIssuer(files)
-	if err != nil {
-		return err
-	}
-	n.issuer = fi
-	return nil
-}
-
-// ours are the certificates that no upstream may be trusted by (MUST T12). An ephemeral
-// CA is recognised by its marker.
-func (n *Node) ours() []*x509.Certificate {
-	if n.issuer == nil {
-		return nil
-	}
-	return n.issuer.Authorities()
-}
-
-// buildPolicy loads the governed objects for the first time. Nothing is served without.
-func (n *Node) buildPolicy() error {
-	r, err := newReloader(n)
-	if err != nil {
-		return err
-	}
-	n.reload = r
-	return r.first()
-}
-
-func fileIssuer(files []config.IssuerFile) (*certs.FileIssuer, error) {
-	list := make([]certs.IssuerFile, 0, len(files))
-	for _, f := range files {
-		list = append(list, certs.IssuerFile{Chain: f.Chain, Key: f.Key})
-	}
-	fi, err := certs.NewFileIssuer(list...)
-	if err != nil {
-		return nil, fmt.Errorf("certs.issuer.file: %w", err)
-	}
-	return fi, nil
-}
-
-func (n *Node) buildAuthority() error {
-	a, err := certs.NewAuthority(certs.AuthorityOptions{
-		Issuer: n.issuer, LeafTTL: n.cfg.Certs.LeafTTL, CacheSize: n.cfg.Limits.Leaves, Registerer: n.reg,
-		Listed: func(host string) bool { return n.policy.Load().Lists(host) },
-	})
-	if err != nil {
-		return err
-	}
-	n.authority = a
-	n.onClose(a.Close)
-	return nil
-}
-
-func (n *Node) buildServer() error {
-	l := n.cfg.Limits
-	s, err := proxy.New(proxy.Deps{
-		Policy: n.policy.Load, Credentials: n.cache, Leaves: n.authority, Upstream: n.pool, Audit: n.journal, Logger: n.log, Registerer: n.reg,
-	}, proxy.Limits{
-		HeaderBytes: int(l.HeaderBytes), Connections: l.Connections, ConnectionsPerWorkload: l.ConnectionsPerWorkload,
-		Handshake: l.Handshake, Idle: l.Idle, TunnelIdle: l.TunnelIdle, MaxStream: l.MaxStream, CredentialWait: l.CredentialWait,
-	})
-	if err != nil {
-		return err
-	}
-	n.server = s
-	n.onClose(s.Close)
-	return nil
-}
-
 // CABundle returns the certificates that clients of this egret must trust, as PEM.
 func (n *Node) CABundle() []byte { return n.issuer.BundlePEM() }
 
@@ -386,18 +150,37 @@ func (n *Node) Address(name string) net.Addr {
 	return nil
 }
 
-// Identity waits until egret holds its own SVID and returns its ID.
+// MetricsAddress returns where metrics and health are reached, or nil.
+func (n *Node) MetricsAddress() net.Addr {
+	if n.metricsAt == nil {
+		return nil
+	}
+	return n.metricsAt.Addr()
+}
+
+// identityPoll is how often is looked for an SVID that the Workload API has not given
+// with its first answer.
+const identityPoll = 100 * time.Millisecond
+
+// Identity waits until egret holds its own SVID and returns its ID. The error says what
+// the Workload API has said so far.
 func (n *Node) Identity(ctx context.Context) (spiffeid.ID, error) {
-	select {
-	case <-n.source.Ready():
-	case <-ctx.Done():
-		return spiffeid.ID{}, errors.New("the SPIFFE Workload API has not answered: check that the agent runs and that egret has an entry")
+	t := time.NewTicker(identityPoll)
+	defer t.Stop()
+	ready := n.source.Ready()
+	for {
+		svid, err := n.source.SVID()
+		if err == nil {
+			return svid.ID, nil
+		}
+		select {
+		case <-ready:
+			ready = nil // the API has answered; from now on the ticker looks
+		case <-t.C:
+		case <-ctx.Done():
+			return spiffeid.ID{}, fmt.Errorf("egret has no identity: %w (check spiffe.workloadAPI, that the agent runs, and egret's entry)", err)
+		}
 	}
-	svid, err := n.source.SVID()
-	if err != nil {
-		return spiffeid.ID{}, err
-	}
-	return svid.ID, nil
 }
 
 // Credentials lists what the cache holds, never the values.

@@ -12,9 +12,9 @@ import (
 	"reflect"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/egret-proxy/egret/certs"
@@ -26,14 +26,9 @@ import (
 // reloader loads policy and puts it in force: parse all, check all, swap. The last good
 // one stays on any fault (MUST G3).
 type reloader struct {
-	n *Node
-
-	mu      sync.Mutex // one reload at a time
-	bundle  *config.Bundle
-	retire  func()
-	last    error // of the last attempt
-	since   time.Time
-	changed chan struct{} // a reload by other means than watching has happened
+	n     *Node
+	mu    sync.Mutex // one load at a time
+	state atomic.Pointer[loaded]
 
 	outcomes *prometheus.CounterVec
 	success  prometheus.Gauge
@@ -41,11 +36,20 @@ type reloader struct {
 	info     *prometheus.GaugeVec
 }
 
+// loaded is what a load has left. Immutable, but for superseded.
+type loaded struct {
+	bundle     *config.Bundle  // in force; of an earlier load where this one failed
+	looked     config.Snapshot // what the load has looked at, from before it was read
+	failed     error           // why what is in force is older than its files; nil: it is not
+	at         time.Time
+	superseded chan struct{} // closed when the next load has ended
+}
+
 func newReloader(n *Node) (*reloader, error) {
 	r := &reloader{
-		n: n, changed: make(chan struct{}, 1),
+		n:        n,
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "egret_policy_reloads_total", Help: "Loads of policy, by outcome."}, []string{"outcome"}),
-		success:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "egret_policy_reload_success", Help: "1 where the last load succeeded; 0: an older policy is in force."}),
+		success:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "egret_policy_reload_success", Help: "1 where the last load succeeded; 0: what is in force is older than its files."}),
 		stamp:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "egret_policy_loaded_timestamp_seconds", Help: "When the policy in force was loaded."}),
 		info:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "egret_policy_info", Help: "Always 1; the digest of the policy in force."}, []string{"digest"}),
 	}
@@ -57,13 +61,31 @@ func newReloader(n *Node) (*reloader, error) {
 	return r, nil
 }
 
-// retireAfter is how long the credentials of the policy before stay usable: longer than
-// any request takes from its decision to its credential.
-const retireAfter = 30 * time.Second
+// now is what the last load has left.
+func (r *reloader) now() *loaded { return r.state.Load() }
+
+// health says why what is in force is not the newest.
+func (r *reloader) health() error {
+	s := r.now()
+	if s.failed == nil {
+		return nil
+	}
+	return fmt.Errorf("what is in force is older than its files, the load at %s failed: %s", s.at.UTC().Format(time.RFC3339), brief(s.failed))
+}
+
+// brief is an error in one line.
+func brief(err error) string {
+	var faults config.Faults
+	if errors.As(err, &faults) && len(faults) > 1 {
+		return fmt.Sprintf("%s (and %d more: egret check lists them)", faults[0].Error(), len(faults)-1)
+	}
+	return err.Error()
+}
 
 // first loads policy at start. An ephemeral CA is made for what it lists.
 func (r *reloader) first() error {
-	b, err := r.load()
+	looked := r.ownFiles()
+	b, err := r.load(&looked)
 	if err != nil {
 		return err
 	}
@@ -74,7 +96,13 @@ func (r *reloader) first() error {
 		}
 		r.n.issuer = e
 	}
-	return r.install(b)
+	retire, err := r.install(b)
+	if err != nil {
+		return err
+	}
+	retire() // nothing was there before
+	r.ended(&loaded{bundle: b, looked: looked})
+	return nil
 }
 
 func interceptedHosts(b *config.Bundle) []string {
@@ -87,73 +115,106 @@ func interceptedHosts(b *config.Bundle) []string {
 	return out
 }
 
-// Reload loads policy again and puts it in force, or keeps the one in force and says
-// why. It returns how many connections and streams the new policy has cut.
+// Reload reads policy, intermediates and the listeners' certificates again and puts them
+// in force, or keeps what is in force and says why. It returns how many connections and
+// streams the new policy has cut.
 func (n *Node) Reload() (cut int, err error) {
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyReloading+"\n"+monotonic())
-	defer func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) }()
+	defer n.reloading()()
 	r := n.reload
-	cut, err = r.again()
-	select {
-	case r.changed <- struct{}{}:
-	default:
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	begin, next := time.Now(), &loaded{bundle: r.now().bundle, looked: r.ownFiles()}
+	// A broken certificate does not hold up a policy: it may be a revocation.
+	err = r.refreshFiles()
+	if perr := r.renew(next); perr != nil {
+		err = errors.Join(perr, err)
+	} else {
+		cut = n.server.Recheck()
+		n.log.Info("policy is in force", "digest", next.bundle.Digest, "took", time.Since(begin).Round(time.Microsecond).String(), "cut", cut)
 	}
+	if err != nil {
+		n.log.Error("reload failed, what was in force stays", "error", brief(err), "policy", next.bundle.Digest)
+	}
+	next.failed = err
+	r.ended(next)
+	r.settingsChanged()
 	return cut, err
 }
 
-func (r *reloader) again() (cut int, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	begin := time.Now()
-	if err := r.refreshFiles(); err != nil {
-		return 0, r.failed(err)
+// ended makes the outcome of a load known.
+func (r *reloader) ended(s *loaded) {
+	s.at, s.superseded = time.Now(), make(chan struct{})
+	if old := r.state.Swap(s); old != nil {
+		close(old.superseded)
 	}
-	b, err := r.load()
-	if err == nil {
-		err = r.install(b)
+	outcome, success := "ok", 1.0
+	if s.failed != nil {
+		outcome, success = "failed", 0
 	}
-	if err != nil {
-		return 0, r.failed(err)
-	}
-	cut = r.n.server.Recheck()
-	r.n.log.Info("policy is in force", "digest", b.Digest, "took", time.Since(begin).Round(time.Millisecond), "cut", cut)
-	r.settingsChanged()
-	return cut, nil
+	r.outcomes.WithLabelValues(outcome).Inc()
+	r.success.Set(success)
 }
 
-// refreshFiles reads again what is not policy but lives in files: intermediates and the
-// listeners' certificates.
-func (r *reloader) refreshFiles() error {
-	if fi, ok := r.n.issuer.(*certs.FileIssuer); ok {
-		if err := fi.Reload(); err != nil {
-			return fmt.Errorf("certs.issuer.file: %w", err)
-		}
-		r.n.authority.Purge()
+// retireAfter is how long the credentials of the policy before stay usable: longer than
+// any request takes from its decision to its credential.
+const retireAfter = 30 * time.Second
+
+// renew loads policy into next and puts it in force.
+func (r *reloader) renew(next *loaded) error {
+	b, err := r.load(&next.looked)
+	if err != nil {
+		return err
 	}
-	for _, e := range r.n.entrances {
-		if err := e.loadCert(); err != nil {
-			return err
-		}
+	retire, err := r.install(b)
+	if err != nil {
+		return err
 	}
+	time.AfterFunc(retireAfter, retire)
+	next.bundle = b
 	return nil
 }
 
-func (r *reloader) failed(err error) error {
-	r.last, r.since = err, time.Now()
-	r.outcomes.WithLabelValues("failed").Inc()
-	r.success.Set(0)
-	var faults config.Faults
-	if errors.As(err, &faults) {
-		r.n.log.Error("policy has faults, the one before stays in force", "faults", len(faults), "first", faults[0].Error(), "hint", "egret check lists them all")
-	} else {
-		r.n.log.Error("reload failed, what was in force stays", "error", err)
+// refreshFiles reads again what is not policy but lives in files: intermediates and the
+// listeners' certificates. Each that cannot be read stays as it was.
+func (r *reloader) refreshFiles() error {
+	var faults []error
+	if fi, ok := r.n.issuer.(*certs.FileIssuer); ok {
+		if err := fi.Reload(); err != nil {
+			faults = append(faults, fmt.Errorf("certs.issuer.file: %w", err))
+		} else {
+			r.n.authority.Purge()
+		}
 	}
-	return err
+	for _, e := range r.n.entrances {
+		faults = append(faults, e.loadCert())
+	}
+	return errors.Join(faults...)
 }
 
-// load reads and checks everything, and changes nothing.
-func (r *reloader) load() (*config.Bundle, error) {
-	opt := config.LoadOptions{Env: r.n.opt.Env}
+// ownFiles is the state of the files that refreshFiles and settingsChanged read.
+func (r *reloader) ownFiles() config.Snapshot {
+	var list []string
+	if r.n.opt.File != "" {
+		list = append(list, r.n.opt.File)
+	}
+	for _, f := range r.n.cfg.Certs.Issuer.File {
+		list = append(list, f.Chain, f.Key)
+	}
+	for _, l := range r.n.cfg.Listeners {
+		if l.TLS != nil {
+			list = append(list, l.TLS.Cert, l.TLS.Key)
+		}
+	}
+	return config.TakeSnapshot(list...)
+}
+
+// load reads and checks everything, and changes nothing. What it has looked at is added
+// to looked.
+func (r *reloader) load(looked *config.Snapshot) (*config.Bundle, error) {
+	opt := config.LoadOptions{
+		Env: r.n.opt.Env, Authorities: r.n.ours(),
+		Looked: func(s config.Snapshot) { *looked = looked.With(s) },
+	}
 	if r.n.issuer != nil {
 		opt.Permits = r.n.issuer.Permits
 	}
@@ -170,26 +231,18 @@ func (r *reloader) load() (*config.Bundle, error) {
 }
 
 // install puts a loaded bundle in force: credentials first, so that no decision names
-// one that is not there yet.
-func (r *reloader) install(b *config.Bundle) error {
-	specs, faults := config.Build(b, config.BuildOptions{Dial: r.dial, Logger: r.n.log})
+// one that is not there yet. retire takes away those that it replaces.
+func (r *reloader) install(b *config.Bundle) (retire func(), err error) {
+	specs, faults := config.Build(b, config.BuildOptions{Dial: r.dial, Roots: r.n.roots, Logger: r.n.log})
 	if len(faults) > 0 {
-		return faults
+		return nil, faults
 	}
-	retire := r.n.cache.Install(specs)
+	retire = r.n.cache.Install(specs)
 	r.n.policy.Store(policy.New(b.Compiled.Set))
-	if r.retire != nil {
-		time.AfterFunc(retireAfter, retire)
-	} else {
-		retire()
-	}
-	r.bundle, r.retire, r.last = b, retire, nil
-	r.outcomes.WithLabelValues("ok").Inc()
-	r.success.Set(1)
 	r.stamp.SetToCurrentTime()
 	r.info.Reset()
 	r.info.WithLabelValues(b.Digest).Set(1)
-	return nil
+	return retire, nil
 }
 
 // dial reaches token endpoints by the same checked dialer as everything else (MUST T10).
@@ -215,45 +268,38 @@ func (r *reloader) settingsChanged() {
 	now, faults := config.LoadNode(r.n.opt.File, r.n.opt.Env)
 	switch {
 	case len(faults) > 0:
-		r.n.log.Warn("egret.yaml has faults; what runs is what was read at start", "first", faults[0].Error())
+		r.n.log.Warn("the settings have faults; what runs is what was read at start", "file", r.n.opt.File, "first", faults[0].Error())
 	case !reflect.DeepEqual(now, r.n.cfg):
-		r.n.log.Warn("egret.yaml has changed; restart egret to put its settings in force (policy is reloaded without)")
+		r.n.log.Warn("the settings have changed; restart egret to put them in force (policy is reloaded without)", "file", r.n.opt.File)
 	}
 }
 
-// health says why the policy in force is not the newest one.
-func (r *reloader) health() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.last == nil {
-		return nil
-	}
-	return fmt.Errorf("an older policy is in force since the load at %s failed: %w", r.since.UTC().Format(time.RFC3339), r.last)
-}
+// watchAgain is how long after a refusal the system is asked for a watch again.
+const watchAgain = 30 * time.Second
 
-func (r *reloader) current() *config.Bundle {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.bundle
-}
-
-// watch reloads when a file changes, until ctx ends.
+// watch reloads when a file changes, until ctx ends. Each load may have looked at other
+// files than the one before, also one that failed: what it wanted may come.
 func (r *reloader) watch(ctx context.Context) {
 	for ctx.Err() == nil {
+		last := r.now()
 		wctx, cancel := context.WithCancel(ctx)
-		done := make(chan error, 1)
-		go func() {
-			done <- config.Watch(wctx, r.current().Snapshot, func() { _, _ = r.n.Reload() })
-		}()
-		select {
-		case <-r.changed: // follow the files of the new bundle
-		case <-ctx.Done():
-		case err := <-done:
-			r.n.log.Error("files are not watched any more; reload with SIGHUP", "error", err)
-			<-ctx.Done()
-			done <- nil
-		}
+		var helper sync.WaitGroup
+		helper.Go(func() {
+			select {
+			case <-last.superseded:
+				cancel()
+			case <-wctx.Done():
+			}
+		})
+		err := config.Watch(wctx, last.looked, func() { _, _ = r.n.Reload() })
 		cancel()
-		<-done
+		helper.Wait()
+		if err != nil {
+			r.n.log.Error("files are not watched; reload with SIGHUP or egret reload", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(watchAgain):
+			}
+		}
 	}
 }

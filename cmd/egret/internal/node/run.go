@@ -5,24 +5,16 @@ package node
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net"
-	"os"
-	"os/signal"
-	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/egret-proxy/egret/internal/ops"
 )
 
 // Run serves until ctx ends, then drains and takes everything down. It returns why it
-// could not serve, or nil. SIGHUP reloads policy and reopens the audit file.
+// could not serve, or nil.
 func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	g, ctx := errgroup.WithContext(ctx)
@@ -32,12 +24,18 @@ func (n *Node) Run(ctx context.Context) error {
 	for _, e := range n.entrances {
 		g.Go(func() error { return n.server.Serve(e.proxy()) })
 	}
-	if err := n.serveOps(side, g, &others); err != nil {
-		return err
-	}
+	n.serveOps(side, g, &others)
 	others.Go(func() { n.reload.watch(side) })
-	others.Go(func() { n.signals(side) })
+	others.Go(func() { n.hangups(side) })
 	others.Go(func() { n.announce(side) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-n.fatal:
+			return err
+		}
+	})
 	g.Go(func() error {
 		<-ctx.Done()
 		n.drain()
@@ -53,14 +51,21 @@ func (n *Node) Run(ctx context.Context) error {
 // drain lets what is in flight finish within the grace and tells how it went.
 func (n *Node) drain() {
 	n.draining.Store(true)
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	n.notify(daemon.SdNotifyStopping)
 	grace := n.cfg.Limits.Drain
-	n.log.Info("draining: no new connections, what is in flight may finish", "grace", grace)
+	n.log.Info("draining: no new connections, what is in flight may finish", "grace", grace.String())
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	d := n.server.Drain(ctx)
-	n.log.Info("drained", "cut", d.Cut, "took", d.Took.Round(time.Millisecond))
+	n.log.Info("drained", "cut", d.Cut, "took", d.Took.Round(time.Millisecond).String())
 }
+
+// How long the start is silent about a Workload API that does not answer, and how often
+// it says so.
+const (
+	waitSilent = time.Second
+	waitRemind = 30 * time.Second
+)
 
 // announce tells the operator and systemd when egret is ready: not before it holds its
 // own SVID, without which nobody can be known.
@@ -68,115 +73,77 @@ func (n *Node) announce(ctx context.Context) {
 	for _, e := range n.entrances {
 		n.log.Info("listening", "listener", e.cfg.Name, "address", e.listener.Addr().String())
 	}
-	waiting := time.AfterFunc(2*time.Second, func() {
-		n.log.Warn("waiting for the SPIFFE Workload API; every caller is refused until it answers", "hint", "check spiffe.workloadAPI, the agent, and egret's entry")
-	})
-	defer waiting.Stop()
-	id, err := n.Identity(ctx)
-	if err != nil {
-		if ctx.Err() == nil {
-			n.log.Error("no identity", "error", err)
-		}
-		return
-	}
-	b := n.reload.current()
-	n.log.Info("ready", "id", id.String(), "policy", b.Digest, "after", time.Since(n.start).Round(time.Millisecond))
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady+"\nSTATUS=policy "+b.Digest)
-	n.watchdog(ctx)
-}
-
-// watchdog tells systemd that we live, where it asks.
-func (n *Node) watchdog(ctx context.Context) {
-	every, err := daemon.SdWatchdogEnabled(false)
-	if err != nil || every <= 0 {
-		return
-	}
-	t := time.NewTicker(every / 2)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+	for patience := waitSilent; ; patience = waitRemind {
+		wait, cancel := context.WithTimeout(ctx, patience)
+		id, err := n.Identity(wait)
+		cancel()
+		switch {
+		case err == nil:
+			n.isReady(id)
+			n.watchdog(ctx)
 			return
-		case <-t.C:
-			_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog)
-		}
-	}
-}
-
-// monotonic is what systemd wants with RELOADING=1 (sd_notify(3)).
-func monotonic() string {
-	return "MONOTONIC_USEC=" + strconv.FormatInt(monotonicMicros(), 10)
-}
-
-func (n *Node) signals(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	for {
-		select {
-		case <-ctx.Done():
+		case ctx.Err() != nil:
 			return
-		case <-hup:
-			if n.file != nil {
-				if err := n.file.Reopen(); err != nil {
-					n.log.Error("the audit file could not be reopened", "error", err)
-				}
-			}
-			_, _ = n.Reload()
 		}
+		n.log.Warn("not ready: every caller is refused until egret has its identity", "error", err)
+		n.notify("STATUS=waiting for the SPIFFE Workload API")
 	}
 }
 
-// serveOps starts the metrics listener and the admin socket.
-func (n *Node) serveOps(ctx context.Context, g *errgroup.Group, others *sync.WaitGroup) error {
-	stop := func(s interface{ Shutdown(context.Context) error }) {
-		<-ctx.Done()
-		sctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = s.Shutdown(sctx)
-	}
-	if n.cfg.Metrics.Address != "" {
-		l, err := net.Listen("tcp", n.cfg.Metrics.Address)
-		if err != nil {
-			return fmt.Errorf("metrics.address: %w", err)
-		}
-		s := ops.NewServer(ops.NewMetrics(ops.MetricsOptions{Gatherer: n.reg, Checks: n.checks(), Version: n.opt.Version, Logger: n.log}), n.log)
-		g.Go(func() error { return s.Serve(l) })
-		others.Go(func() { stop(s) })
-		n.log.Info("metrics and health", "address", l.Addr().String())
-	}
-	if n.admin != nil {
-		l, err := n.admin.Listen()
-		if err != nil {
-			return err
-		}
-		g.Go(func() error { return n.admin.Serve(l) })
-		others.Go(func() { stop(n.admin) })
-	}
-	return nil
+func (n *Node) isReady(id spiffeid.ID) {
+	n.log.Info("ready", "id", id.String(), "policy", n.reload.now().bundle.Digest, "after", time.Since(n.start).Round(time.Millisecond).String())
+	n.notify(daemon.SdNotifyReady, "STATUS="+n.status())
+	n.ready.Store(true)
 }
 
-// certWarning is how long before the end of the last intermediate /readyz says so.
-const certWarning = 7 * 24 * time.Hour
+// Running is a Node that serves beside something else. Make it with Start, and Stop it.
+type Running struct {
+	*Node
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error // after done
+}
 
-// checks are what /readyz asks.
-func (n *Node) checks() []ops.Check {
-	return []ops.Check{
-		{Name: "draining", Run: func() error {
-			if n.draining.Load() {
-				return errors.New("egret is shutting down")
-			}
-			return nil
-		}},
-		{Name: "identity", Run: func() error { _, err := n.source.SVID(); return err }},
-		{Name: "audit", Run: n.journal.Healthy},
-		{Name: "policy", Advisory: true, Run: n.reload.health},
-		{Name: "ca", Advisory: true, Run: func() error {
-			left := time.Until(n.issuer.Expires())
-			if _, mine := n.cfg.Certs.Issuer.Ephemeral, n.cfg.Certs.Issuer.Ephemeral != nil; !mine && left < certWarning {
-				return fmt.Errorf("an intermediate of the CA ends in %s: run egret ca issue and replace it", left.Round(time.Minute))
-			}
-			return nil
-		}},
+// Start runs the node until Stop; a context's end does not end it.
+func (n *Node) Start(ctx context.Context) *Running {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r := &Running{Node: n, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		r.err = n.Run(ctx)
+	}()
+	return r
+}
+
+// Stop drains, takes everything down and returns what Run did. It may be called again.
+func (r *Running) Stop() error {
+	r.cancel()
+	<-r.done
+	return r.err
+}
+
+// Done is closed when the node serves no more.
+func (r *Running) Done() <-chan struct{} { return r.done }
+
+// Ready waits until the node holds its identity and so serves. The error is that of Run
+// where it has ended before.
+func (r *Running) Ready(ctx context.Context) (spiffeid.ID, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-r.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	id, err := r.Identity(ctx)
+	select {
+	case <-r.done:
+		if r.err != nil {
+			return id, r.err
+		}
+	default:
 	}
+	return id, err
 }
