@@ -258,5 +258,5 @@ func withPort(host, port string) string {
 	if _, _, err := net.SplitHostPort(host); err == nil {
 		return host
 	}
-	return net.JoinHostPort(strings.Trim(host, "[]"), port)
+	return host + ":" + port // brackets stay: they may hold an address only
 }

@@ -231,6 +231,23 @@ func TestMUST_H7_OfLengthAndCodingOnlyTheCodingGoesOn(t *testing.T) {
 	}
 }
 
+// net/http unfolds header lines and takes bare line feeds between them. What is checked
+// is the unfolded text, and only that goes on, written anew.
+func TestMUST_H7_FoldedLinesAreWrittenAnew(t *testing.T) {
+	w := newWorld(t)
+	for _, head := range []string{
+		"Host:\r\n " + echoHost + "\r\nX-A: b\r\n\tAuthorization: Bearer x\r\n",
+		"Host: " + echoHost + "\nX-A: b\r\n Authorization: Bearer x\n",
+	} {
+		_ = w.raw("GET /x HTTP/1.1\r\n" + head + "Connection: close\r\n\r\n")
+	}
+	for _, rep := range w.echo.Reports() {
+		if a := rep.Headers["X-A"]; rep.Host != echoHost || len(a) != 1 || a[0] != "b Authorization: Bearer x" || rep.Fingerprint != w.minter.last.Load().Fingerprint() {
+			t.Errorf("the SaaS saw %+v", rep)
+		}
+	}
+}
+
 func TestMUST_H8_BytesBeforeThe200CloseTheConnection(t *testing.T) {
 	w := newWorld(t)
 	_, head := w.connect("sidecar", echoHost+":443", "\r\nGET / HTTP/1.1\r\nHost: evil.example\r\n")

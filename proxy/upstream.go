@@ -162,14 +162,14 @@ func classifyUpstream(err error) *refusal {
 	switch {
 	case errors.As(err, &ref):
 		return ref
+	case errors.Is(err, errProxy): // before all that it wraps: the SaaS is not at fault
+		return refuse(reasonUpstreamProxy, err)
 	case errors.Is(err, errVerify), errors.As(err, &verify):
 		return refuse(reasonTLS, err)
 	case errors.Is(err, errPrivate):
 		return refuse(reasonPrivateAddress, err)
 	case errors.Is(err, errALPN):
 		return refuse(reasonProtocol, err)
-	case errors.Is(err, errProxy):
-		return refuse(reasonUpstreamProxy, err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, errDialTimeout), errors.As(err, &ne) && ne.Timeout():
 		return refuse(reasonTimeout, err)
 	case errors.Is(err, errDNS):
