@@ -52,7 +52,7 @@ const (
 // world is egret's data path with everything real around it but the SaaS: an embedded
 // SPIFFE issuer behind a Workload API socket, a CA, a credential cache, an audit log.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	issuer  *embedded.Issuer
 	tokens  *saas.Issuer
 	echo    *saas.Echo
@@ -85,7 +85,7 @@ type worldConfig struct {
 	source  credential.Source // instead of the cache
 }
 
-func newWorld(t *testing.T, opts ...option) *world {
+func newWorld(t testing.TB, opts ...option) *world {
 	t.Helper()
 	cfg := worldConfig{}
 	for _, o := range opts {

@@ -219,3 +219,21 @@ func (w *world) dialEntrance(name string) net.Conn {
 	w.t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
+
+// memConn keeps what is written to it.
+type memConn struct {
+	net.Conn
+	strings.Builder
+}
+
+func (c *memConn) Write(p []byte) (int, error)      { return c.Builder.Write(p) }
+func (c *memConn) Close() error                     { return nil }
+func (c *memConn) SetDeadline(time.Time) error      { return nil }
+func (c *memConn) SetWriteDeadline(time.Time) error { return nil }
+
+// fuzzTB makes a world in a fuzz test, which outlives the fuzz target's calls; the testing
+// package forbids most methods of *testing.F in there.
+type fuzzTB struct{ testing.TB }
+
+func (fuzzTB) Helper()                  {}
+func (fuzzTB) Context() context.Context { return context.Background() }
