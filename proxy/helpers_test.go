@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -237,3 +238,14 @@ type fuzzTB struct{ testing.TB }
 
 func (fuzzTB) Helper()                  {}
 func (fuzzTB) Context() context.Context { return context.Background() }
+
+// allRecords reads all lines that were written so far.
+func (w *world) allRecords() (out []record) {
+	for line := range strings.Lines(w.records.text()) {
+		var r record
+		if json.Unmarshal([]byte(line), &r) == nil {
+			out = append(out, r)
+		}
+	}
+	return out
+}
