@@ -1,0 +1,33 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures what egret costs: CPU time of the proxy for each request,
+// requests per second and added latency, against the same requests made directly and
+// through goproxy's own MITM. `go run ./bench run` does it all; origin and load are the
+// processes that it starts.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	if err := dispatch(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1) //nolint:gocritic // nothing is left to be cancelled
+	}
+}
+
+func dispatch(ctx context.Context, args []string) error {
+	verbs := map[string]func(context.Context, []string) error{"run": runVerb, "origin": originVerb, "load": loadVerb}
+	if len(args) == 0 || verbs[args[0]] == nil {
+		return fmt.Errorf("say what to do: run, or origin and load, which run starts by itself")
+	}
+	return verbs[args[0]](ctx, args[1:])
+}
