@@ -38,6 +38,9 @@ func TestLimitOfConnectionsOfOneWorkload(t *testing.T) {
 	if _, head := w.connect("sidecar", echoHost+":443", ""); !strings.HasPrefix(head, "HTTP/1.1 429 egret limit/too_many_connections id=") {
 		t.Errorf("the third: %q", head)
 	}
+	w.wait(1, func(r record) bool {
+		return r.Reason == "too_many_connections" && r.Workload == jobID && r.Status == 429
+	})
 	if resp := do(t, w.meshClient(w.svid(idleID, time.Hour)), request(t, "GET", "https://"+echoHost+"/", nil)); resp.StatusCode != 403 {
 		t.Errorf("another workload: %s", resp.Status)
 	}
@@ -45,9 +48,6 @@ func TestLimitOfConnectionsOfOneWorkload(t *testing.T) {
 	eventually(t, "its place is free again", func() bool {
 		_, head := w.connect("sidecar", echoHost+":443", "")
 		return strings.HasPrefix(head, "HTTP/1.1 200")
-	})
-	w.wait(1, func(r record) bool {
-		return r.Reason == "too_many_connections" && r.Workload == jobID && r.Status == 429
 	})
 }
 

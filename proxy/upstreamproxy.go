@@ -75,7 +75,7 @@ func (p *UpstreamProxy) open(ctx context.Context, conn net.Conn, rt Route) (net.
 		return nil, fmt.Errorf("%w: %w", errProxy, err)
 	}
 	br := bufio.NewReader(io.LimitReader(conn, maxConnectAnswer))
-	resp, err := http.ReadResponse(br, req)
+	resp, err := http.ReadResponse(br, req) //nolint:bodyclose // a 2xx to CONNECT has no body, and others close the connection
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errProxy, err)
 	}
