@@ -181,7 +181,7 @@ func (r *Record) UnmarshalJSON(b []byte) error {
 		if *d > math.MaxInt64/time.Microsecond || *d < math.MinInt64/time.Microsecond {
 			return fmt.Errorf("audit record: %d microseconds is out of range", int64(*d))
 		}
-		*d *= time.Microsecond
+		*d *= time.Microsecond //nolint:durationcheck // what was read is a number of microseconds
 	}
 	*r = Record(w)
 	return nil

@@ -69,11 +69,11 @@ func findIn(path, id string, found []Record) ([]Record, error) {
 	if err != nil {
 		return found, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	key := appendString([]byte(`"id":`), id)
 	for l := newLines(f); ; {
 		line, err := l.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return found, nil
 		}
 		if err != nil {
@@ -159,7 +159,7 @@ func awaitSegment(ctx context.Context, path string) (*segment, error) {
 			return seg, err
 		}
 		if !sleep(ctx, pollTail) {
-			return nil, nil
+			return nil, nil //nolint:nilnil // no record: the caller went away
 		}
 	}
 }
@@ -207,7 +207,7 @@ func (l *lines) next() ([]byte, error) {
 	for {
 		chunk, err := l.r.ReadSlice('\n')
 		l.add(chunk)
-		if err == bufio.ErrBufferFull {
+		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
 		if err != nil {

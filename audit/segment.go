@@ -39,7 +39,7 @@ func (s *segment) close() { _ = s.f.Close() }
 func (s *segment) some(yield func(Record, error) bool) bool {
 	for {
 		r, err := s.record()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return true
 		}
 		if !yield(r, err) || errors.As(err, new(*fs.PathError)) {

@@ -157,7 +157,7 @@ func (a *Authority) first(ctx context.Context, host string) (*tls.Certificate, e
 		if r.Err != nil {
 			return nil, r.Err
 		}
-		return r.Val.(*leaf).cert, nil
+		return r.Val.(*leaf).cert, nil //nolint:forcetypeassert // what the flight above returns
 	case <-ctx.Done():
 		return nil, fmt.Errorf("leaf for %q: %w", host, ctx.Err())
 	}

@@ -189,6 +189,7 @@ func keys(fields map[string]int) []string {
 	return out
 }
 
+//nolint:gochecknoglobals // constants, which Go has no form for
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	sizeType     = reflect.TypeFor[Size]()

@@ -35,7 +35,7 @@ type everything struct {
 	PI    *int                `json:"pi"`
 	Items []inner             `json:"items"`
 
-	hidden string
+	hidden string //nolint:unused // fields like it must not be found
 	Skip   string `json:"-"`
 }
 

@@ -36,7 +36,7 @@ func Watch(ctx context.Context, since Snapshot, onChange func()) error {
 	if err != nil {
 		return fmt.Errorf("watching files: %w", err)
 	}
-	defer events.Close()
+	defer func() { _ = events.Close() }()
 	w := &watcher{events: events, last: since, onChange: onChange, quiet: watchQuiet, poll: watchPoll}
 	w.run(ctx)
 	return nil
@@ -63,7 +63,7 @@ func (w *watcher) run(ctx context.Context) {
 			return
 		case <-w.events.Events:
 			since = w.wait(quiet, since)
-		case <-w.events.Errors: // overflow: something has changed, and nobody knows what
+		case <-w.events.Errors: //nolint:errcheck // an overflow: something has changed, and nobody knows what
 			since = w.wait(quiet, since)
 		case <-quiet.C:
 			since = time.Time{}

@@ -127,6 +127,8 @@ func (in *Injection) compileRemove(c InjectionConfig) error {
 
 // framing headers belong to the connection or say where the request goes; a credential
 // in (or the loss of) one of them would change the request that policy decided on.
+//
+//nolint:gochecknoglobals // a constant table
 var framing = []string{
 	"Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 }
@@ -146,7 +148,7 @@ func checkParam(s string) error {
 	for i := range len(s) {
 		c := s[i]
 		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-_.", c) >= 0) {
-			return fmt.Errorf("inject: query %q must have only letters, digits, - _ and .", s)
+			return fmt.Errorf("inject: query %q must have only letters, digits, dashes, underscores and full stops", s)
 		}
 	}
 	return nil

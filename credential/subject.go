@@ -32,6 +32,6 @@ func (w weakSubject) subject() Subject {
 	if p == nil {
 		return nil
 	}
-	s, _ := reflect.NewAt(w.elem, unsafe.Pointer(p)).Interface().(Subject)
+	s, _ := reflect.NewAt(w.elem, unsafe.Pointer(p)).Interface().(Subject) //nolint:gosec // a weak pointer's target, of the type that it was made from
 	return s
 }

@@ -115,7 +115,7 @@ func (x *Destination) compile() *policy.Destination {
 	if x.Spec.Ports != nil {
 		d.Ports = nil
 		for _, p := range x.Spec.Ports {
-			d.Ports = append(d.Ports, uint16(p)) //nolint:gosec // validated to be a port
+			d.Ports = append(d.Ports, uint16(p)) // validated to be a port
 		}
 	}
 	if x.Spec.Refused != nil {

@@ -49,21 +49,21 @@ func caBundle(w io.Writer, ca, out, system string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	if err := os.MkdirAll(out, 0o755); err != nil { //nolint:gosec // certificates are for every program of the machine
 		return err
 	}
 	f, err := launch.WriteTrust(out, launch.Trust{System: base, Roots: roots})
 	if err != nil {
 		return err
 	}
-	return sayf(w, `wrote %d roots of egret and those of %s
+	return sayf(w, `wrote %s of egret and those of %s
   %s
   %s
   %s
   %s
 
 next: egret exec sets the variables for you, or: SSL_CERT_FILE=%s
-`, len(roots), from, f.Bundle(), f.CA(), f.TrustStore(), f.PHPIni(), f.Bundle())
+`, count(len(roots), "root"), from, f.Bundle(), f.CA(), f.TrustStore(), f.PHPIni(), f.Bundle())
 }
 
 func systemRoots(file string) (text []byte, from string, err error) {

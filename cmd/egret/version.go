@@ -16,8 +16,8 @@ import (
 // version and commit are set by the linker in releases (see Makefile); a plain `go
 // build` knows at least its commit from the build information.
 var (
-	version = "dev" //nolint:gochecknoglobals // set by the linker
-	commit  = ""    //nolint:gochecknoglobals // set by the linker
+	version = "dev"
+	commit  = ""
 )
 
 func buildVersion() ops.Version {

@@ -152,7 +152,7 @@ func (p *Provider) Fetch(ctx context.Context, _ credential.Key, s credential.Sub
 	if err != nil {
 		return credential.Token{}, unreachable(0, "token endpoint %s: %w", req.URL.Host, unURL(err))
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	p.checkClock(resp.Header.Get("Date"), sent)
 	tok, err := read(resp)
 	if err != nil {

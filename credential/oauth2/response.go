@@ -111,6 +111,8 @@ func lessAge(d time.Duration, age string) time.Duration {
 
 // refusedCodes are the errors of RFC 6749, 5.2 and 4.1.2.1, and RFC 8707, 2 that asking again does not
 // change. Only codes of this list are ever logged.
+//
+//nolint:gochecknoglobals // a constant table
 var refusedCodes = [...]string{
 	"invalid_client", "invalid_grant", "unauthorized_client", "invalid_scope", "access_denied",
 	"invalid_request", "unsupported_grant_type", "invalid_target",

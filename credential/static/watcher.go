@@ -63,7 +63,7 @@ func (w *watcher) run() {
 			return
 		case <-w.fs.Events:
 			quiet = armed(quiet)
-		case <-w.fs.Errors: // an overflow: something has happened
+		case <-w.fs.Errors: //nolint:errcheck // an overflow: something has happened
 			quiet = armed(quiet)
 		case <-quiet:
 			quiet = nil

@@ -179,7 +179,7 @@ func (a *Admin) route(w http.ResponseWriter, r *http.Request, c *AdminCall) {
 
 // finish records the call on every way out of ServeHTTP, a panic included.
 func (a *Admin) finish(c *AdminCall, w *statusWriter) {
-	v := recover()
+	v := recover() //nolint:revive // finish is what is deferred
 	begun := w.status != 0
 	if v != nil && !begun {
 		WriteError(w, http.StatusInternalServerError, "the call failed inside egret: see its log")

@@ -133,5 +133,5 @@ func writeText(w http.ResponseWriter, status int, text string) {
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the peer has gone: nobody to tell
+	_ = json.NewEncoder(w).Encode(v) //nolint:errchkjson // the peer has gone: nobody to tell
 }

@@ -5,6 +5,7 @@ package saas
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -97,7 +98,7 @@ func (echoService) StreamingInputCall(s grpc.ClientStreamingServer[testpb.Stream
 	var n int32
 	for {
 		in, err := s.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return s.SendAndClose(&testpb.StreamingInputCallResponse{AggregatedPayloadSize: n})
 		}
 		if err != nil {
@@ -122,7 +123,7 @@ func (echoService) FullDuplexCall(s grpc.BidiStreamingServer[testpb.StreamingOut
 	}
 	for {
 		in, err := s.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -149,9 +149,9 @@ func (d *Demo) waitRecords(ctx context.Context, n int) []audit.Record {
 		if recs = d.records(); len(recs) >= n || ctx.Err() != nil {
 			break
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // polls a file, at most a second
 	}
-	time.Sleep(20 * time.Millisecond) // the last of a batch
+	time.Sleep(20 * time.Millisecond) //nolint:forbidigo // the last of a batch
 	return d.records()
 }
 
