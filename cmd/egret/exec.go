@@ -64,7 +64,12 @@ Exit code: that of the program, 128+n if signal n ended it, 127 if it was not fo
   egret exec --policy policy/ --as spiffe://acme.example/ns/qa/sa/dashboard -- ./report
   egret exec --proxy http://127.0.0.1:8630 --ca ca.pem -- python3 report.py
   egret exec --no-proxy git.acme.example -- make release`,
-		Args:          cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("name the program to run: egret exec -- COMMAND")
+			}
+			return nil
+		},
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

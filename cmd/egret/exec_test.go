@@ -110,7 +110,7 @@ func TestExecAttaches(t *testing.T) {
 		{"missing CA", []string{"--proxy", "http://h:1", "--ca", "/nonexistent", "true"}, "/nonexistent"},
 		{"odd proxy", []string{"--proxy", "socks5://h:1", "--ca", pem, "true"}, "not of the form"},
 		{"odd direct host", []string{"--proxy", "http://h:1", "--ca", pem, "--no-proxy", "*", "true"}, "--no-proxy:"},
-		{"no command", []string{"--proxy", "http://h:1", "--ca", pem}, "requires at least 1 arg"},
+		{"no command", []string{"--proxy", "http://h:1", "--ca", pem}, "name the program to run"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -27,6 +27,7 @@ type execStart struct {
 	policies []string
 	as       string
 	audit    string
+	noAudit  bool // nobody wants the records
 	verbose  bool
 	stderr   io.Writer
 }
@@ -62,6 +63,9 @@ func (s *execStart) settings() (*config.Node, error) {
 	if s.audit != "" {
 		cfg.Audit.File = s.audit
 	}
+	if cfg.Audit.File == "" {
+		cfg.Audit.File = "-"
+	}
 	cfg.Limits.Drain = min(cfg.Limits.Drain, execDrain)
 	return cfg, nil
 }
@@ -95,7 +99,7 @@ func (s *execStart) fromFlags() (*config.Node, error) {
 		Identify: config.Identify{Sidecar: &config.Sidecar{SameUser: runtime.GOOS == "linux"}},
 	}}
 	cfg.Spiffe = config.Spiffe{TrustDomains: []string{id.TrustDomain().Name()}, Embedded: &config.Embedded{SpiffeID: s.as}}
-	cfg.Audit.File = os.DevNull
+	s.noAudit = s.audit == ""
 	return cfg, nil
 }
 
@@ -139,7 +143,11 @@ func (s *execStart) start(ctx context.Context) (string, []byte, func(), error) {
 	if s.verbose {
 		log = cfg.Log
 	}
-	n, err := node.New(node.Options{Config: cfg, Version: buildVersion(), Logger: newLogger(s.stderr, log), Stdout: s.stderr})
+	records := s.stderr // stdout is the child's
+	if s.noAudit {
+		records = io.Discard
+	}
+	n, err := node.New(node.Options{Config: cfg, Version: buildVersion(), Logger: newLogger(s.stderr, log), Stdout: records})
 	if err != nil {
 		return "", nil, nil, err
 	}

@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	understood := false
-	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
+	onRun(root, func() { understood = true })
 	cmd, err := root.ExecuteContextC(ctx)
 	var coded interface{ ExitCode() int }
 	var usage usageError
@@ -61,6 +61,19 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	tell(stderr, err)
 	return exitFailed
+}
+
+// onRun has begun called where a command has taken its flags and arguments and runs.
+func onRun(cmd *cobra.Command, begun func()) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			begun()
+			return run(cmd, args)
+		}
+	}
+	for _, c := range cmd.Commands() {
+		onRun(c, begun)
+	}
 }
 
 // group makes a command that only holds others.

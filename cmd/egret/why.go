@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -56,7 +57,12 @@ Exit code: 0 allowed, 3 denied, 1 could not tell.`,
 		Example: `  egret why --policy policy/ --as spiffe://acme.example/ns/qa/sa/dashboard POST https://slack.com/api/chat.postMessage
   egret why -c egret.yaml --live GET https://api.qase.io/v1/project
   egret why -c egret.yaml k7f3q2m9x4c8a6wd`,
-		Args: cobra.RangeArgs(1, 2),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 1 || len(args) > 2 {
+				return usagef("say what to explain: a request id, or METHOD and URL")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 1:
@@ -284,20 +290,23 @@ func (o *whyOptions) tellWalk(w io.Writer, walk proxy.Walk) error {
 func (o *whyOptions) record(w io.Writer, id string) error {
 	path := o.auditFile
 	if path == "" {
+		if orDefaultFile(o.file) == "" {
+			return usagef("where are the records? name the audit file with --audit, or the settings with -c")
+		}
 		n, err := o.node()
 		if err != nil {
-			return fmt.Errorf("where are the records? name the audit file with --audit, or the settings with -c: %w", err)
+			return err
 		}
 		if path = n.Audit.File; path == "" || path == "-" {
 			return errors.New("this node writes its records to standard output: look there, or name the file with --audit")
 		}
 	}
 	found, err := audit.Find(path, id)
+	if _, gone := os.Stat(path); err != nil && gone != nil {
+		return fmt.Errorf("audit file: %w", gone) // says more than that the id is not in it
+	}
 	if err != nil {
 		return err
-	}
-	if len(found) == 0 {
-		return fmt.Errorf("no record of %q in %s or its rotated files", id, path)
 	}
 	if o.out.json() {
 		return o.out.write(w, found)
