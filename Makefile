@@ -59,7 +59,11 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	done
 
 .PHONY: bench
-bench: ## benchmarks with allocations, BENCH (a pattern) for BENCHTIME (1s)
+bench: ## egret against direct requests and goproxy, under 5 minutes (Linux); writes bench/results/tmp
+	$(GO) run ./bench run $(BENCHFLAGS)
+
+.PHONY: microbench
+microbench: ## Go benchmarks with allocations, BENCH (a pattern) for BENCHTIME (1s)
 	$(GO) test ./... -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem
 
 # Tools have a module of their own, so that egret's go.mod lists only what egret is made of.

@@ -14,7 +14,7 @@ type rules struct {
 	arrows     map[string][]string // by part: what its files may import, besides the part itself
 	testArrows map[string][]string // by part: what its test files may import, too
 	everyone   string              // what everyone may import
-	homes      map[string]string   // by foreign module: the only folder (with slash) or file that may import it
+	homes      map[string]string   // by foreign module: the only folders (with slash) or files that may import it, joined by " or "
 	pins       string              // a folder whose imports only keep versions in go.mod
 }
 
@@ -57,9 +57,11 @@ func (r rules) importFault(f file, path string) string {
 	return ""
 }
 
-// isHome: a home is one file, or a folder with its slash.
-func isHome(name, home string) bool {
-	return name == home || strings.HasSuffix(home, "/") && strings.HasPrefix(name, home)
+// isHome: a home is a file or a folder with its slash, or several of these.
+func isHome(name, homes string) bool {
+	return slices.ContainsFunc(strings.Split(homes, " or "), func(home string) bool {
+		return name == home || strings.HasSuffix(home, "/") && strings.HasPrefix(name, home)
+	})
 }
 
 func (r rules) may(f file, to string) bool {
