@@ -1,0 +1,106 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build integration
+
+package integration
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// egret exec without a running egret starts one for the program's life.
+func TestExecStarts(t *testing.T) {
+	w := newWorld(t)
+	argv := []string{os.Getenv(egretVar), "exec", "--policy", w.file("policy.yaml"), "--as", idPrefix + "app", "--audit", w.file("exec.jsonl"), "--"}
+	got := runProgram(t, command{argv: append(argv, "curl", "-sSi", restGood)})
+	if got.code != 0 || !strings.Contains(got.stdout, `"WEB"`) {
+		t.Errorf("exit %d\n%s", got.code, got.all())
+	}
+	if list := w.arrivals.take(); len(list) != 1 || !list[0].Ours {
+		t.Errorf("arrived: %+v", list)
+	}
+	got = runProgram(t, command{argv: append(argv, "curl", "-sSi", restBad)})
+	if !strings.Contains(got.stdout, "policy; reason=path_not_allowed") || len(w.arrivals.take()) != 0 {
+		t.Errorf("not refused\n%s", got.all())
+	}
+	if text, err := os.ReadFile(w.file("exec.jsonl")); err != nil || strings.Count(string(text), "\n") != 2 {
+		t.Errorf("records: %v\n%s", err, text)
+	}
+	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "egret-exec-*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// egret exec ends as its program does.
+func TestExecExitCode(t *testing.T) {
+	e := newWorld(t).start(t, "")
+	for script, want := range map[string]int{"exit 0": 0, "exit 42": 42, "kill -KILL $$": 137, "kill -TERM $$": 143} {
+		if got := e.exec(t, "sidecar", command{argv: []string{"sh", "-c", script}}); got.code != want {
+			t.Errorf("%s: exit %d, want %d", script, got.code, want)
+		}
+	}
+	if got := e.exec(t, "sidecar", command{argv: []string{"egret-no-such-program"}}); got.code != 127 {
+		t.Errorf("a program that is not there: exit %d, want 127", got.code)
+	}
+	got := e.exec(t, "sidecar", command{argv: []string{"curl", "-sS", "--fail", restBad}})
+	if got.code != 22 {
+		t.Errorf("curl --fail of a refused call: exit %d, want curl's 22", got.code)
+	}
+}
+
+// SIGTERM lets a download finish, takes no new connection, and then egret ends.
+func TestDrain(t *testing.T) {
+	e := newWorld(t).start(t, "")
+	const size = 24 << 20
+	out := filepath.Join(t.TempDir(), "download")
+	cmd := exec.Command(os.Getenv(egretVar), "exec", "-q", "--proxy", "http://"+e.address["sidecar"], "--ca", e.world.file("ca/ca.pem"), "--",
+		"curl", "-sSf", "--limit-rate", "8M", "-o", out, "https://echo.egret.test/bytes/25165824")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	started := func() bool { info, err := os.Stat(out); return err == nil && info.Size() > 0 }
+	for end := time.Now().Add(20 * time.Second); !started() && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	}
+	if !started() {
+		t.Error("the download did not start")
+	}
+	if err := e.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	e.closesItsDoor(t)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the download was cut: %v", err)
+	}
+	if info, err := os.Stat(out); err != nil || info.Size() != size {
+		t.Errorf("downloaded %v, %v; want %d bytes", info, err, size)
+	}
+	select {
+	case <-e.done:
+	case <-time.After(10 * time.Second):
+		t.Error("egret does not end although nothing is in flight")
+	}
+	if !strings.Contains(e.logged(), `"msg":"drained","cut":0`) {
+		t.Errorf("egret's log does not say that nothing was cut:\n%s", e.logged())
+	}
+}
+
+// closesItsDoor waits until the listener takes nobody any more.
+func (e *egret) closesItsDoor(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		c, err := net.Dial("tcp", e.address["sidecar"])
+		if err != nil {
+			return
+		}
+		_ = c.Close()
+	}
+	t.Error("egret takes new connections while it drains")
+}
