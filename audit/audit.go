@@ -55,40 +55,40 @@ const (
 // Durations are nanoseconds in Go and microseconds (integers) in JSON; zero values of
 // optional fields are left out.
 type Record struct {
-	Schema           string        `json:"schema"`
-	Kind             string        `json:"kind"`
-	Time             time.Time     `json:"time"` // start of the request, UTC, RFC 3339 with microseconds
-	ID               string        `json:"id"`
-	Node             string        `json:"node,omitempty"`
-	Listener         string        `json:"listener,omitempty"`
-	Workload         string        `json:"workload,omitempty"` // SPIFFE ID
-	Evidence         string        `json:"evidence,omitempty"`
-	Owner            string        `json:"owner,omitempty"`
-	Policy           string        `json:"policy,omitempty"`
-	PolicyDigest     string        `json:"policy_digest,omitempty"`
-	Credential       string        `json:"credential,omitempty"`
-	Fingerprint      string        `json:"fingerprint,omitempty"`
-	Environment      string        `json:"environment,omitempty"`
-	Method           string        `json:"method,omitempty"`
-	Host             string        `json:"host,omitempty"`
-	Port             uint16        `json:"port,omitempty"`
-	PathTemplate     string        `json:"path_template,omitempty"` // the rule's template, never the path itself
-	Operation        string        `json:"operation,omitempty"`
-	Status           int           `json:"status,omitempty"` // what the application got
-	Verdict          string        `json:"verdict"`
-	Observed         bool          `json:"observed,omitempty"` // mode: observe; verdict is what enforce would have given
-	Layer            string        `json:"layer,omitempty"`
-	Reason           string        `json:"reason,omitempty"` // code without the layer
-	Detail           string        `json:"detail,omitempty"` // for the operator; never told to the application
-	CallerCredential string        `json:"caller_credential,omitempty"`
-	BytesIn          int64         `json:"bytes_in"`  // from the application
-	BytesOut         int64         `json:"bytes_out"` // to the application
-	TIdentity        time.Duration `json:"t_identity"`
-	TPolicy          time.Duration `json:"t_policy"`
-	TCredential      time.Duration `json:"t_credential"`
-	TUpstream        time.Duration `json:"t_upstream"` // until the response header
-	TTotal           time.Duration `json:"t_total"`
-	Proto            string        `json:"proto,omitempty"` // h1, h2, tunnel
-	UpstreamIP       string        `json:"upstream_ip,omitempty"`
-	UpstreamID       string        `json:"upstream_request_id,omitempty"`
+	Schema           string        `json:"schema"`                        // the constant Schema
+	Kind             string        `json:"kind"`                          // one of the kinds above
+	Time             time.Time     `json:"time"`                          // start of the request, UTC, RFC 3339 with microseconds
+	ID               string        `json:"id"`                            // of the request; the application is told the same
+	Node             string        `json:"node,omitempty"`                // the node setting of egret.yaml
+	Listener         string        `json:"listener,omitempty"`            // name of the entrance
+	Workload         string        `json:"workload,omitempty"`            // SPIFFE ID
+	Evidence         string        `json:"evidence,omitempty"`            // how the workload was known: sidecar, process, pod, x509-svid, jwt-svid, token
+	Owner            string        `json:"owner,omitempty"`               // of the policy, else of the workload
+	Policy           string        `json:"policy,omitempty"`              // name of the AccessPolicy that decided
+	PolicyDigest     string        `json:"policy_digest,omitempty"`       // of the whole policy that was in force
+	Credential       string        `json:"credential,omitempty"`          // name of the Credential
+	Fingerprint      string        `json:"fingerprint,omitempty"`         // of the credential that was sent; never the value
+	Environment      string        `json:"environment,omitempty"`         // of the workload
+	Method           string        `json:"method,omitempty"`              // of the request
+	Host             string        `json:"host,omitempty"`                // canonical target
+	Port             uint16        `json:"port,omitempty"`                // of the target
+	PathTemplate     string        `json:"path_template,omitempty"`       // the rule's template, never the path itself
+	Operation        string        `json:"operation,omitempty"`           // what an extractor read, where method and path do not tell
+	Status           int           `json:"status,omitempty"`              // what the application got
+	Verdict          string        `json:"verdict"`                       // allow, tunnel or deny
+	Observed         bool          `json:"observed,omitempty"`            // mode: observe; verdict is what enforce would have given
+	Layer            string        `json:"layer,omitempty"`               // of the refusal: whose turn it is
+	Reason           string        `json:"reason,omitempty"`              // code without the layer
+	Detail           string        `json:"detail,omitempty"`              // for the operator; never told to the application
+	CallerCredential string        `json:"caller_credential,omitempty"`   // what the caller sent itself: none, placeholder, own, same_as_ours
+	BytesIn          int64         `json:"bytes_in"`                      // from the application
+	BytesOut         int64         `json:"bytes_out"`                     // to the application
+	TIdentity        time.Duration `json:"t_identity"`                    // finding out who calls
+	TPolicy          time.Duration `json:"t_policy"`                      // deciding
+	TCredential      time.Duration `json:"t_credential"`                  // waiting for the credential
+	TUpstream        time.Duration `json:"t_upstream"`                    // until the response header
+	TTotal           time.Duration `json:"t_total"`                       // from the start to the end
+	Proto            string        `json:"proto,omitempty"`               // h1, h2, tunnel
+	UpstreamIP       string        `json:"upstream_ip,omitempty"`         // the address that was dialled
+	UpstreamID       string        `json:"upstream_request_id,omitempty"` // the SaaS's own request id
 }

@@ -29,7 +29,7 @@ type Node struct {
 
 // Listener is one entrance. It says by exactly one way who its callers are.
 type Listener struct {
-	Name     string       `json:"name"`
+	Name     string       `json:"name"`    // in records, metrics and logs; unique
 	Address  string       `json:"address"` // host:port, unix:///path, or systemd:NAME (socket activation, FileDescriptorName=)
 	Kind     string       `json:"kind"`    // forward
 	TLS      *ListenerTLS `json:"tls,omitempty"`
@@ -39,8 +39,8 @@ type Listener struct {
 // ListenerTLS is the certificate that a TLS listener shows to its clients: an ordinary
 // one with a DNS or IP name, not an SVID, since clients check proxies by name.
 type ListenerTLS struct {
-	Cert string `json:"cert"`
-	Key  string `json:"key"`
+	Cert string `json:"cert"` // PEM: leaf first
+	Key  string `json:"key"`  // PEM: its key
 }
 
 // Identify is a union: exactly one member is set.
@@ -117,7 +117,7 @@ type Policy struct {
 
 // PolicyPath is a file or a directory (read recursively, *.yaml and *.yml).
 type PolicyPath struct {
-	Path string `json:"path"`
+	Path string `json:"path"` // relative to egret.yaml
 	// Scope limits what its authors may write: Workloads and AccessPolicies for SPIFFE IDs
 	// under these patterns (a trailing /** for the rest), and nothing else (MUST G1).
 	Scope []string `json:"scope,omitempty"`
@@ -139,9 +139,9 @@ type Upstream struct {
 
 // UpstreamProxy is a corporate proxy that egret itself goes through with CONNECT.
 type UpstreamProxy struct {
-	URL      string `json:"url"`             // http://host:port or https://host:port
-	Roots    string `json:"roots,omitempty"` // PEM file for https; default: the system's
-	Username string `json:"username,omitempty"`
+	URL      string `json:"url"`                // http://host:port or https://host:port
+	Roots    string `json:"roots,omitempty"`    // PEM file for https; default: the system's
+	Username string `json:"username,omitempty"` // for Basic, with password
 	Password string `json:"password,omitempty"` // a file that holds it
 }
 

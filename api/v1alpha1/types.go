@@ -246,6 +246,8 @@ type Allow struct {
 
 // Responses says what passes of a response on a credentialed route.
 type Responses struct {
-	SetCookie       bool `json:"setCookie,omitempty"`
+	// SetCookie lets Set-Cookie pass.
+	SetCookie bool `json:"setCookie,omitempty"`
+	// WWWAuthenticate lets WWW-Authenticate pass.
 	WWWAuthenticate bool `json:"wwwAuthenticate,omitempty"`
 }

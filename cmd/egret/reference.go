@@ -3,4 +3,14 @@
 
 package main
 
-func writeReference(string) error { return nil }
+import "github.com/egret-proxy/egret/cmd/egret/internal/reference"
+
+// writeReference writes the pages of the reference into dir. It reads doc comments, so it
+// works only inside the source tree.
+func writeReference(dir string) error {
+	source, err := reference.FindSource(".")
+	if err != nil {
+		return err
+	}
+	return reference.Write(dir, reference.Options{Root: newRootCommand(), Source: source})
+}
