@@ -100,10 +100,11 @@ docs-check:
 mod-check:
 	@$(GO) mod verify
 	@cd tools && $(GO) mod verify
+	@cd tools/vuln && $(GO) mod verify
 
 .PHONY: vuln
 vuln: ## govulncheck; needs the Go vulnerability database, vuln.go.dev
-	@cd tools && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o $(CACHE)/bin/govulncheck golang.org/x/vuln/cmd/govulncheck
+	@cd tools/vuln && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o $(CACHE)/bin/govulncheck golang.org/x/vuln/cmd/govulncheck
 	@$(CACHE)/bin/govulncheck ./... || { code=$$?; \
 		if [ $$code -ne 3 ]; then echo "vuln: nothing was checked: govulncheck could not read its database (https://vuln.go.dev)"; fi; exit $$code; }
 
