@@ -83,12 +83,20 @@ var errStory = errors.New("a step of the demo was not as it should be")
 // Story runs the job and the refusals. It fails unless every step was as told.
 func (d *Demo) Story(ctx context.Context) error {
 	begin := time.Now()
-	for _, chapter := range []func(context.Context){d.world, d.job, d.refusals, d.revocation} {
+	err := d.tell(ctx, d.world, d.job, d.refusals, d.revocation)
+	if err == nil || errors.Is(err, errStory) {
+		d.say.summary(time.Since(begin))
+	}
+	return err
+}
+
+// tell runs the chapters in their order, to the end unless ctx ends.
+func (d *Demo) tell(ctx context.Context, chapters ...func(context.Context)) error {
+	for _, chapter := range chapters {
 		if chapter(ctx); ctx.Err() != nil {
 			return fmt.Errorf("chapter %d of the demo did not end: %w", d.say.step, context.Cause(ctx))
 		}
 	}
-	d.say.summary(time.Since(begin))
 	if d.say.failed > 0 {
 		return errStory
 	}
