@@ -41,7 +41,10 @@ func egretRules() rules {
 			"identity": {"internal"},
 			"config":   {"internal", "examples"},
 			"examples": {"internal", "config", "certs"},
-			"bench":    {"proxy", "identity", "policy", "credential", "certs", "audit", "internal"},
+			"integration": {
+				"config", "api", "identity", "policy", "credential", "certs", "audit", "proxy", "internal", "examples",
+			},
+			"bench": {"proxy", "identity", "policy", "credential", "certs", "audit", "internal"},
 		},
 		everyone: "internal/secret",
 		pins:     "internal/tools",
