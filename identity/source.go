@@ -297,3 +297,7 @@ func fetchError(err error) error {
 	}
 	return fmt.Errorf("%w: fetch JWT-SVID: %w", kind, err)
 }
+
+// GetX509SVID implements x509svid.Source: egret's own SVID, for its own TLS connections.
+// It is SVID.
+func (s *Source) GetX509SVID() (*x509svid.SVID, error) { return s.SVID() }

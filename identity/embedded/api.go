@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/spiffe/go-spiffe/v2/bundle/jwtbundle"
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
 	"github.com/spiffe/go-spiffe/v2/svid/jwtsvid"
@@ -54,14 +55,14 @@ type api struct {
 	entries *entries
 }
 
-// entitled returns the entries of the calling process' user, and what is closed when
-// they may have changed. PermissionDenied where there are none.
+// entitled returns the entries of the calling process, and what is closed when they may
+// have changed. PermissionDenied where there are none.
 func (a *api) entitled(ctx context.Context) ([]Entry, <-chan struct{}, error) {
-	uid, ok := peerUID(ctx)
+	w, ok := peerWorkload(ctx)
 	if !ok {
-		return nil, nil, status.Error(codes.PermissionDenied, "the caller's user is not known")
+		return nil, nil, status.Error(codes.PermissionDenied, "the calling process is not known")
 	}
-	mine, changed := a.entries.of(uid)
+	mine, changed := a.entries.of(w)
 	if len(mine) == 0 {
 		return nil, nil, status.Error(codes.PermissionDenied, "no identity issued")
 	}
@@ -108,7 +109,7 @@ func wait(ctx context.Context, again time.Duration, entries, keys <-chan struct{
 // FetchX509SVID streams the caller's SVIDs, renewed at half their life.
 func (a *api) FetchX509SVID(_ *workload.X509SVIDRequest, s grpc.ServerStreamingServer[workload.X509SVIDResponse]) error {
 	return a.stream(s.Context(), func(mine []Entry, now *authorities) (time.Duration, error) {
-		resp := &workload.X509SVIDResponse{}
+		resp := &workload.X509SVIDResponse{FederatedBundles: now.federatedX509()}
 		again := a.issuer.options.X509TTL / 2
 		for _, e := range mine {
 			svid, ends, err := a.x509SVID(e, now)
@@ -152,23 +153,48 @@ func derList(certs []*x509.Certificate) [][]byte {
 // FetchX509Bundles streams the trust domain's CA certificates.
 func (a *api) FetchX509Bundles(_ *workload.X509BundlesRequest, s grpc.ServerStreamingServer[workload.X509BundlesResponse]) error {
 	return a.stream(s.Context(), func(_ []Entry, now *authorities) (time.Duration, error) {
-		return 0, s.Send(&workload.X509BundlesResponse{
-			Bundles: map[string][]byte{a.issuer.options.TrustDomain.IDString(): derOf(now.x509)},
-		})
+		bundles := now.federatedX509()
+		bundles[a.issuer.options.TrustDomain.IDString()] = derOf(now.x509)
+		return 0, s.Send(&workload.X509BundlesResponse{Bundles: bundles})
 	})
 }
 
 // FetchJWTBundles streams the trust domain's JWT keys as a JWKS document.
 func (a *api) FetchJWTBundles(_ *workload.JWTBundlesRequest, s grpc.ServerStreamingServer[workload.JWTBundlesResponse]) error {
 	return a.stream(s.Context(), func(_ []Entry, now *authorities) (time.Duration, error) {
-		jwks, err := now.jwt.Marshal()
+		bundles, err := now.jwks()
 		if err != nil {
 			return 0, status.Errorf(codes.Unavailable, "marshal JWT bundle: %v", err)
 		}
-		return 0, s.Send(&workload.JWTBundlesResponse{
-			Bundles: map[string][]byte{a.issuer.options.TrustDomain.IDString(): jwks},
-		})
+		return 0, s.Send(&workload.JWTBundlesResponse{Bundles: bundles})
 	})
+}
+
+// federatedX509 returns the bundles of other trust domains, by the ID of theirs.
+func (a *authorities) federatedX509() map[string][]byte {
+	out := make(map[string][]byte, len(a.foreign)+1)
+	for _, f := range a.foreign {
+		out[f.X509.TrustDomain().IDString()] = derOf(f.X509)
+	}
+	return out
+}
+
+func (a *authorities) jwks() (map[string][]byte, error) {
+	all := []*jwtbundle.Bundle{a.jwt}
+	for _, f := range a.foreign {
+		if f.JWT != nil {
+			all = append(all, f.JWT)
+		}
+	}
+	out := make(map[string][]byte, len(all))
+	for _, b := range all {
+		jwks, err := b.Marshal()
+		if err != nil {
+			return nil, err
+		}
+		out[b.TrustDomain().IDString()] = jwks
+	}
+	return out, nil
 }
 
 // FetchJWTSVID issues a JWT-SVID of each of the caller's identities, or of the one that

@@ -4,8 +4,9 @@
 // Package embedded is a SPIFFE issuer inside the process: one trust domain with an
 // in-memory CA, and the real Workload API on a unix socket in front of it. It stands
 // in where there is no SPIRE (a laptop, a CI runner), so that everything behind the
-// socket is the code that runs in production. It attests callers by nothing but
-// their uid and forgets its keys when the process ends; it is no SPIRE server.
+// socket is the code that runs in production. It attests callers by what the kernel says
+// about the process that connected, and forgets its keys when it ends itself; it is no
+// SPIRE server.
 package embedded
 
 import (
@@ -13,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,7 +39,10 @@ type Options struct {
 	JWTTTL      time.Duration // life of a JWT-SVID; default 5m
 	CATTL       time.Duration // life of a CA; it is rotated at half of it; default 24h
 	JWTIssuer   string        // the iss claim; left out where empty
-	Logger      *slog.Logger  // default: nothing is logged
+	// Shared lets every local user connect to the sockets. The entries say who gets what;
+	// without it the sockets' modes admit the issuer's user and root only.
+	Shared bool
+	Logger *slog.Logger // default: nothing is logged
 }
 
 // Issuer is the authority of one trust domain. It is safe for concurrent use.
@@ -55,7 +60,14 @@ type authorities struct {
 	signer  *authority
 	x509    *x509bundle.Bundle
 	jwt     *jwtbundle.Bundle
+	foreign []Federated
 	changed chan struct{}
+}
+
+// Federated are the bundles of another trust domain.
+type Federated struct {
+	X509 *x509bundle.Bundle
+	JWT  *jwtbundle.Bundle // nil: none
 }
 
 // New makes an issuer with a fresh CA and a fresh JWT key.
@@ -120,6 +132,7 @@ func newAuthorities(next *authority, old *authorities) *authorities {
 	}
 	_ = a.jwt.AddJWTAuthority(next.kid, next.jwtKey.Public()) // fails only without a key id
 	if old != nil {
+		a.foreign = old.foreign
 		a.x509.AddX509Authority(old.signer.cert)
 		_ = a.jwt.AddJWTAuthority(old.signer.kid, old.signer.jwtKey.Public())
 	}
@@ -140,6 +153,25 @@ func (i *Issuer) authorities() (*authorities, error) {
 		}
 	}
 	return i.current.Load(), nil
+}
+
+// Federate replaces the bundles of other trust domains, which every workload is given to
+// verify their SVIDs by, and tells every stream. The bundles must not be changed after.
+func (i *Issuer) Federate(list ...Federated) error {
+	for _, f := range list {
+		switch {
+		case f.X509 == nil:
+			return errors.New("embedded issuer: a federated trust domain needs an X.509 bundle")
+		case f.X509.TrustDomain() == i.options.TrustDomain || f.JWT != nil && f.JWT.TrustDomain() != f.X509.TrustDomain():
+			return fmt.Errorf("embedded issuer: bundle of trust domain %q, must be of another one than %q, and X.509 and JWT of the same", f.X509.TrustDomain(), i.options.TrustDomain)
+		}
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	old := i.current.Load()
+	i.current.Store(&authorities{signer: old.signer, x509: old.x509, jwt: old.jwt, foreign: slices.Clone(list), changed: make(chan struct{})})
+	close(old.changed)
+	return nil
 }
 
 // RemoveEntry takes the entry of id away on every socket, at once: open streams end

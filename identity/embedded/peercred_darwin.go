@@ -3,7 +3,14 @@
 
 package embedded
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/egret-proxy/egret/identity/kernel"
+)
 
 // uidOfPeer returns the effective uid of the process that connected, at that time.
 func uidOfPeer(fd int) (uint32, error) {
@@ -13,3 +20,5 @@ func uidOfPeer(fd int) (uint32, error) {
 	}
 	return cred.Uid, nil
 }
+
+func processOfPeer(syscall.RawConn) (*kernel.Process, error) { return nil, errors.ErrUnsupported }

@@ -3,7 +3,14 @@
 
 package embedded
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/egret-proxy/egret/identity/kernel"
+)
 
 // uidOfPeer returns the effective uid of the process that connected, at that time.
 func uidOfPeer(fd int) (uint32, error) {
@@ -12,4 +19,22 @@ func uidOfPeer(fd int) (uint32, error) {
 		return 0, err
 	}
 	return cred.Uid, nil
+}
+
+// processOfPeer holds the process that connected. errors.ErrUnsupported before Linux 6.5.
+func processOfPeer(raw syscall.RawConn) (*kernel.Process, error) {
+	var p *kernel.Process
+	var err error
+	ask := raw.Control(func(fd uintptr) {
+		var pidfd int
+		if pidfd, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD); err != nil {
+			return
+		}
+		p, err = kernel.Adopt(pidfd)
+		_ = unix.Close(pidfd)
+	})
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		err = errors.ErrUnsupported
+	}
+	return p, errors.Join(ask, err)
 }

@@ -5,6 +5,13 @@
 
 package embedded
 
-import "errors"
+import (
+	"errors"
+	"syscall"
+
+	"github.com/egret-proxy/egret/identity/kernel"
+)
 
 func uidOfPeer(int) (uint32, error) { return 0, errors.ErrUnsupported }
+
+func processOfPeer(syscall.RawConn) (*kernel.Process, error) { return nil, errors.ErrUnsupported }

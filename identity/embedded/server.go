@@ -31,10 +31,17 @@ const (
 // Entry entitles callers of one socket to one identity.
 type Entry struct {
 	ID spiffeid.ID
-	// UIDs are the users whose processes get it; none: the issuer's own. The socket's
-	// modes admit only the issuer's user and root, so this narrows and never widens.
+	// UIDs are the users whose processes get it; none: the issuer's own. Unless the issuer
+	// is Shared, the socket's modes admit only its user and root, so this narrows and never
+	// widens.
 	UIDs []uint32
-	Hint string // passed on as the SVID's hint
+	// The others narrow it further; what is empty is not asked for. They need Linux.
+	GIDs   []uint32 // effective group of the process
+	Path   string   // of its program, which must be the file that the issuer sees there
+	SHA256 string   // of its program, in hex
+	Cgroup string   // path in the v2 hierarchy; groups below it match too
+	Unit   string   // system unit of systemd that the cgroup belongs to, such as "a.service"
+	Hint   string   // passed on as the SVID's hint
 }
 
 // Server is the Workload API on one socket. As a socket that is mounted into one pod,
@@ -61,11 +68,11 @@ func (i *Issuer) Serve(ctx context.Context, socketPath string, list ...Entry) er
 // that nobody listens on any more is replaced. Serve must be called to let go of it.
 func (i *Issuer) Listen(socketPath string, list ...Entry) (*Server, error) {
 	for _, e := range list {
-		if err := i.mayMint(e.ID, 0); err != nil {
+		if err := errors.Join(i.mayMint(e.ID, 0), e.check()); err != nil {
 			return nil, err
 		}
 	}
-	l, err := listen(socketPath)
+	l, err := listen(socketPath, i.options.Shared)
 	if err != nil {
 		return nil, fmt.Errorf("embedded issuer: workload API socket: %w", err)
 	}
@@ -105,7 +112,7 @@ func (s *Server) Serve(ctx context.Context) error {
 // Address returns the socket in the form of SPIFFE_ENDPOINT_SOCKET.
 func (s *Server) Address() string { return "unix://" + s.listener.Addr().String() }
 
-func listen(path string) (*net.UnixListener, error) {
+func listen(path string, shared bool) (*net.UnixListener, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -113,7 +120,7 @@ func listen(path string) (*net.UnixListener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("path %q has %d bytes, the system allows %d; choose a shorter folder", path, len(path), maxSocketPath)
 	}
-	if err := privateFolder(filepath.Dir(path)); err != nil {
+	if err := ownFolder(filepath.Dir(path), shared); err != nil {
 		return nil, err
 	}
 	if err := removeStale(path); err != nil {
@@ -123,19 +130,29 @@ func listen(path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Between bind and chmod the folder's mode keeps everybody else out.
-	if err := os.Chmod(path, 0o600); err != nil {
+	// Between bind and chmod the folder's mode keeps everybody else out; where they are
+	// let in it is the entries that say who gets what, at each call.
+	mode := os.FileMode(0o600)
+	if shared {
+		mode = 0o666
+	}
+	if err := os.Chmod(path, mode); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
 
-// privateFolder makes the folder, or checks that the one that is there is ours alone.
-func privateFolder(dir string) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+// ownFolder makes the folder, or checks that the one that is there is ours: others may
+// not write into it, nor see into it unless the socket is shared.
+func ownFolder(dir string, shared bool) error {
+	mode, others := os.FileMode(0o700), os.FileMode(0o077)
+	if shared {
+		mode, others = 0o755, 0o022
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // only the folder below it is private
 		return err
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	info, err := os.Lstat(dir)
@@ -146,8 +163,8 @@ func privateFolder(dir string) error {
 	switch {
 	case !info.IsDir():
 		return fmt.Errorf("%q is not a folder", dir)
-	case info.Mode().Perm()&0o077 != 0:
-		return fmt.Errorf("folder %q has mode %#o, others could reach the socket; use a folder of its own with mode 0700", dir, info.Mode().Perm())
+	case info.Mode().Perm()&others != 0:
+		return fmt.Errorf("folder %q has mode %#o, others could reach the socket; use a folder of its own with mode %#o", dir, info.Mode().Perm(), mode)
 	case !ok || int(owner.Uid) != os.Geteuid():
 		return fmt.Errorf("folder %q belongs to another user; use a folder of this user", dir)
 	}
@@ -166,7 +183,7 @@ func removeStale(path string) error {
 	if info.Mode().Type() != os.ModeSocket {
 		return fmt.Errorf("%q is there and is not a socket; remove it or choose another path", path)
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil { //nolint:forbidigo // a local socket
 		return errors.Join(fmt.Errorf("%q is in use by another process; choose another path", path), c.Close())
 	}
 	return os.Remove(path)
@@ -190,17 +207,14 @@ func newEntries(list []Entry) *entries {
 	return &entries{list: list, changed: make(chan struct{})}
 }
 
-// of returns the entries of a user, and what is closed when they may have changed.
-func (e *entries) of(uid uint32) ([]Entry, <-chan struct{}) {
+// of returns the entries of a workload, and what is closed when they may have changed.
+func (e *entries) of(w Workload) ([]Entry, <-chan struct{}) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	var mine []Entry
-	for _, entry := range e.list {
-		if slices.Contains(entry.UIDs, uid) {
-			mine = append(mine, entry)
-		}
-	}
-	return mine, e.changed
+	list, changed := slices.Clone(e.list), e.changed
+	e.mu.Unlock()
+	// A program is read and digested without the lock.
+	mine := slices.DeleteFunc(list, func(entry Entry) bool { return !entry.matches(w) })
+	return mine, changed
 }
 
 func (e *entries) remove(id spiffeid.ID) bool {

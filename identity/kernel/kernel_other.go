@@ -34,8 +34,14 @@ func (*Process) Wait(context.Context) error { return errors.ErrUnsupported }
 // Facts is not available on this system.
 func (*Process) Facts() (Facts, error) { return Facts{}, errors.ErrUnsupported }
 
+// Hierarchies is not available on this system.
+func (*Process) Hierarchies() (string, error) { return "", errors.ErrUnsupported }
+
 // Executable is not available on this system.
 func (*Process) Executable() (Executable, error) { return Executable{}, errors.ErrUnsupported }
+
+// Stat is not available on this system.
+func Stat(string) (Executable, error) { return Executable{}, errors.ErrUnsupported }
 
 // SHA256 is not available on this system.
 func (*Process) SHA256() (string, error) { return "", errors.ErrUnsupported }

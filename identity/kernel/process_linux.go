@@ -5,6 +5,7 @@ package kernel
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -225,6 +226,16 @@ func startOf(stat []byte) (uint64, error) {
 	return strconv.ParseUint(string(fields[start]), 10, 64)
 }
 
+// Hierarchies returns the process' groups in all hierarchies, v1 and v2, as
+// /proc/PID/cgroup lists them (cgroups(7)).
+func (p *Process) Hierarchies() (string, error) {
+	b, err := os.ReadFile(p.path("cgroup"))
+	if err != nil || !p.Alive() {
+		return "", fmt.Errorf("cgroups of process %d: %w", p.pid, cmp.Or(err, ErrGone))
+	}
+	return string(b), nil
+}
+
 // Executable returns the program that runs now; an exec changes it. It needs the right
 // to trace the process: the same user, or CAP_SYS_PTRACE.
 func (p *Process) Executable() (Executable, error) {
@@ -241,6 +252,15 @@ func (p *Process) Executable() (Executable, error) {
 		return Executable{}, fmt.Errorf("process %d: %w", p.pid, ErrGone)
 	}
 	return Executable{Path: name, Dev: st.Dev, Ino: st.Ino}, nil
+}
+
+// Stat returns the file at an absolute path, as Executable would.
+func Stat(path string) (Executable, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return Executable{}, fmt.Errorf("program %q: %w", path, err)
+	}
+	return Executable{Path: path, Dev: st.Dev, Ino: st.Ino}, nil
 }
 
 // maxExecutable bounds what is read of a program to digest it.

@@ -1,0 +1,48 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package process
+
+import "strings"
+
+// podUID finds the UID of the Kubernetes pod that a cgroup belongs to. The kubelet makes
+//
+//	/kubepods/burstable/pod<uid>/<container>                                        (cgroupfs)
+//	/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid>.slice/…    (systemd)
+//
+// below its cgroup root, with underscores for the UID's dashes in the second form. The
+// first match from the top counts: what is below it may be named by the container. What
+// is not below "kubepods" is no pod.
+func podUID(cgroup string) string {
+	inside := false
+	for part := range strings.SplitSeq(cgroup, "/") {
+		name, slice := strings.CutSuffix(part, ".slice")
+		if !inside {
+			inside = name == "kubepods" || slice && strings.HasSuffix(name, "-kubepods")
+			continue
+		}
+		if slice {
+			name = name[strings.LastIndexByte(name, '-')+1:]
+			name = strings.ReplaceAll(name, "_", "-")
+		}
+		if uid, found := strings.CutPrefix(name, "pod"); found {
+			return validUID(uid)
+		}
+	}
+	return ""
+}
+
+// validUID returns a UUID as Kubernetes writes it, or nothing. Static pods have a hash
+// of 32 digits instead, which no agent can look up.
+func validUID(s string) string {
+	if len(s) != 36 {
+		return ""
+	}
+	for n := range len(s) {
+		dash := n == 8 || n == 13 || n == 18 || n == 23
+		if dash != (s[n] == '-') || !dash && !strings.Contains("0123456789abcdef", s[n:n+1]) {
+			return ""
+		}
+	}
+	return s
+}
