@@ -93,9 +93,12 @@ func (d *Dialer) DialContext(ctx context.Context, rt Route) (net.Conn, error) {
 		return nil, err
 	}
 	if !trusted {
-		if err := d.checkAll(addrs, port, rt.Allow); err != nil {
+		if err := d.checkAll(addrs, rt.Allow); err != nil {
 			return nil, err
 		}
+	}
+	if err := d.notOwn(addrs, port); err != nil { // the platform's word included
+		return nil, err
 	}
 	return d.race(ctx, addrs, port)
 }
@@ -143,13 +146,21 @@ func (d *Dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 
 // checkAll refuses the whole answer if one address of it is not allowed: a mixed
 // answer is how rebinding looks.
-func (d *Dialer) checkAll(addrs []netip.Addr, port uint16, allow []netip.Prefix) error {
+func (d *Dialer) checkAll(addrs []netip.Addr, allow []netip.Prefix) error {
 	for _, a := range addrs {
 		if err := d.Rules.check(a, allow); err != nil {
 			return fmt.Errorf("%w: %w", errPrivate, err)
 		}
+	}
+	return nil
+}
+
+// notOwn refuses what egret itself listens on: a request would go round for ever, or
+// reach its metrics (MUST P2).
+func (d *Dialer) notOwn(addrs []netip.Addr, port uint16) error {
+	for _, a := range addrs {
 		if d.Own != nil && d.Own(netip.AddrPortFrom(a.Unmap(), port)) {
-			return fmt.Errorf("%w: %s:%d is egret itself", errPrivate, a, port)
+			return fmt.Errorf("%w: %s:%d is egret's own", errPrivate, a, port)
 		}
 	}
 	return nil
