@@ -33,6 +33,7 @@ type exchange struct {
 	rec audit.Record
 
 	start    time.Time
+	before   time.Duration // spent on the connection's identity, with its first request
 	slot     audit.Slot
 	ask      policy.Request
 	decision policy.Decision
@@ -110,7 +111,9 @@ func (s *Server) begin(c *clientConn, w http.ResponseWriter, r *http.Request) *e
 	if r.ProtoMajor == 2 {
 		x.rec.Proto = "h2"
 	}
-	if !first {
+	if first { // the connection's own way in is told with its first request, in the total too
+		x.before = c.took
+	} else {
 		x.rec.TIdentity = 0
 	}
 	x.ctx, x.stop = context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
@@ -356,7 +359,7 @@ func (x *exchange) finish(p any) {
 	if x.rec.Status == 0 {
 		x.rec.Status = x.w.status
 	}
-	x.rec.TTotal = time.Since(x.start)
+	x.rec.TTotal = x.before + time.Since(x.start)
 	x.s.metrics.served(x)
 	if x.slot == nil {
 		x.s.metrics.lost.Inc()

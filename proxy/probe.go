@@ -108,7 +108,7 @@ func (p *probe) policy(context.Context) (string, *refusal) {
 		return "", refuse(orReason(p.decision.Reason, policy.ReasonNotLoaded), nil)
 	}
 	r := p.decision.Rule
-	return fmt.Sprintf("allowed by %s (owner %s, expires %s)", r.Policy, r.Owner, r.Expires.UTC().Format(time.DateOnly)), nil
+	return fmt.Sprintf("allowed by %s (owner %s, until %s)", r.Policy, r.Owner, r.Expires.Add(-time.Second).UTC().Format(time.DateOnly)), nil
 }
 
 func (p *probe) credential(ctx context.Context) (string, *refusal) {
