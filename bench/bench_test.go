@@ -23,7 +23,7 @@ func startRig(t *testing.T) *rig.Rig {
 		t.Skip("CPU clocks of processes are read on Linux only")
 	}
 	bin := t.TempDir()
-	if err := rig.Build(t.Context(), bin); err != nil {
+	if err := rig.Build(t.Context(), bin, rig.Plain()); err != nil {
 		t.Fatal(err)
 	}
 	r, err := rig.Start(t.Context(), rig.Options{Dir: t.TempDir(), Bin: bin, Grants: 1000})
@@ -150,8 +150,8 @@ func TestPlan(t *testing.T) {
 }
 
 func TestDispatch(t *testing.T) {
-	for _, args := range [][]string{nil, {"walk"}, {"run", "-only", "nothing"}, {"origin", "-cert", "/nowhere"}, {"run", "-what"}} {
-		if err := dispatch(t.Context(), args); err == nil {
+	for _, args := range [][]string{nil, {"walk"}, {"load"}, {"run", "-only", "nothing"}, {"origin", "-cert", "/nowhere"}, {"run", "-what"}} {
+		if err := dispatch(t.Context(), args, streams{strings.NewReader("{"), io.Discard, io.Discard}); err == nil {
 			t.Errorf("bench %q is accepted", args)
 		}
 	}

@@ -9,7 +9,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -18,16 +20,22 @@ import (
 func main() {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	if err := dispatch(ctx, os.Args[1:]); err != nil {
+	if err := dispatch(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1) //nolint:gocritic // nothing is left to be cancelled
 	}
 }
 
-func dispatch(ctx context.Context, args []string) error {
-	verbs := map[string]func(context.Context, []string) error{"run": runVerb, "origin": originVerb, "load": loadVerb}
+// streams are where a verb reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+func dispatch(ctx context.Context, args []string, std streams) error {
+	verbs := map[string]func(context.Context, []string, streams) error{"run": runVerb, "origin": originVerb, "load": loadVerb}
 	if len(args) == 0 || verbs[args[0]] == nil {
-		return fmt.Errorf("say what to do: run, or origin and load, which run starts by itself")
+		return errors.New("say what to do: run, or origin and load, which run starts by itself")
 	}
-	return verbs[args[0]](ctx, args[1:])
+	return verbs[args[0]](ctx, args[1:], std)
 }

@@ -18,8 +18,9 @@ import (
 )
 
 // originVerb serves the SaaS until it is told to end.
-func originVerb(ctx context.Context, args []string) error {
+func originVerb(ctx context.Context, args []string, std streams) error {
 	f := flag.NewFlagSet("origin", flag.ContinueOnError)
+	f.SetOutput(std.err)
 	address := f.String("address", "127.0.0.1:0", "where to listen")
 	cert := f.String("cert", "", "PEM `file` of the certificate")
 	key := f.String("key", "", "PEM `file` of its key")
@@ -41,7 +42,9 @@ func originVerb(ctx context.Context, args []string) error {
 	}
 	s := origin.New(strings.TrimSpace(string(secret))).Server(pair)
 	context.AfterFunc(ctx, func() { _ = s.Close() })
-	fmt.Printf("listening %s\n", l.Addr())
+	if _, err := fmt.Fprintf(std.out, "listening %s\n", l.Addr()); err != nil {
+		return err
+	}
 	if err := s.ServeTLS(l, "", ""); ctx.Err() == nil {
 		return err
 	}
@@ -49,14 +52,14 @@ func originVerb(ctx context.Context, args []string) error {
 }
 
 // loadVerb reads a load.Spec from standard input and writes its load.Result.
-func loadVerb(ctx context.Context, _ []string) error {
+func loadVerb(ctx context.Context, _ []string, std streams) error {
 	var s load.Spec
-	if err := json.NewDecoder(os.Stdin).Decode(&s); err != nil {
+	if err := json.NewDecoder(std.in).Decode(&s); err != nil {
 		return fmt.Errorf("the load to make, as JSON on standard input: %w", err)
 	}
 	res, err := load.Run(ctx, s)
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(res)
+	return json.NewEncoder(std.out).Encode(res)
 }

@@ -32,12 +32,14 @@ type options struct {
 	only           string
 	out            string
 	bin            string
+	progress       io.Writer
 }
 
 // runVerb measures everything and writes the report.
-func runVerb(ctx context.Context, args []string) error {
-	var o options
+func runVerb(ctx context.Context, args []string, std streams) error {
+	o := options{progress: std.err}
 	f := flag.NewFlagSet("run", flag.ContinueOnError)
+	f.SetOutput(std.err)
 	f.IntVar(&o.grants, "grants", 1000, "access policies that egret has loaded")
 	f.IntVar(&o.rounds, "rounds", 5, "how often each load is measured for each target")
 	f.DurationVar(&o.window, "window", 1500*time.Millisecond, "how long a measurement lasts")
@@ -58,14 +60,14 @@ func runVerb(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	rep := &report.Report{Date: time.Now(), Machine: host.Describe(), Grants: o.grants, Rounds: o.rounds, Window: o.window,
 		Command: strings.TrimSpace("go run ./bench run " + strings.Join(args, " "))}
 	if err := o.measure(ctx, dir, plan, rep); err != nil {
 		return err
 	}
 	rep.LoadEnd = host.Describe().Load
-	return save(rep, o.out, os.Stdout)
+	return save(rep, o.out, std.out)
 }
 
 // scenario is one kind of load with what the report says of it.
@@ -115,8 +117,8 @@ func (o options) plan() ([]scenario, error) {
 func (o options) measure(ctx context.Context, dir string, plan []scenario, rep *report.Report) error {
 	if o.bin == "" {
 		o.bin = dir
-		fmt.Fprintln(os.Stderr, "building")
-		if err := rig.Build(ctx, dir); err != nil {
+		_, _ = fmt.Fprintln(o.progress, "building")
+		if err := rig.Build(ctx, dir, rig.Release()); err != nil {
 			return err
 		}
 	}
@@ -134,7 +136,7 @@ func (o options) measure(ctx context.Context, dir string, plan []scenario, rep *
 		rep.Loads = append(rep.Loads, s.Load)
 	}
 	for round := range o.rounds {
-		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, o.rounds)
+		_, _ = fmt.Fprintf(o.progress, "round %d of %d\n", round+1, o.rounds)
 		if err := oneRound(ctx, r, plan, round, rep); err != nil {
 			return err
 		}
@@ -192,7 +194,7 @@ func versions(bin string) map[string]string {
 
 // save writes the report as DATE.md and DATE.json, and to w.
 func save(rep *report.Report, dir string, w io.Writer) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	name := filepath.Join(dir, rep.Date.UTC().Format(time.DateOnly))
@@ -200,14 +202,14 @@ func save(rep *report.Report, dir string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(name+".json", append(js, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(name+".json", append(js, '\n'), 0o600); err != nil {
 		return err
 	}
 	var b strings.Builder
 	if err := rep.Markdown(&b); err != nil {
 		return err
 	}
-	if err := os.WriteFile(name+".md", []byte(b.String()), 0o644); err != nil {
+	if err := os.WriteFile(name+".md", []byte(b.String()), 0o600); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "%s\nwritten to %s.md and .json\n", b.String(), name)

@@ -124,7 +124,7 @@ func (w *worker) drain(body io.Reader) (total int64, err error) {
 		w.bytes.Add(int64(n))
 		switch err {
 		case nil:
-		case io.EOF: //nolint:errorlint // io.Reader returns it unwrapped
+		case io.EOF:
 			return total, nil
 		default:
 			return total, err

@@ -129,7 +129,7 @@ func (cr *crew) once(ctx context.Context, w *worker, due time.Time) {
 		if w.err == nil {
 			w.err = err
 		}
-		time.Sleep(pauseOnError)
+		_ = sleep(ctx, pauseOnError)
 	}
 }
 

@@ -63,7 +63,9 @@ func (o *Origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.URL.Path == CountsPath {
-		_ = json.NewEncoder(w).Encode(o.counts())
+		if err := json.NewEncoder(w).Encode(o.counts()); err != nil {
+			return // the client has gone
+		}
 		return
 	}
 	size, err := strconv.Atoi(r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:])

@@ -51,8 +51,8 @@ func (r *Report) ratios(b *strings.Builder) {
 			continue
 		}
 		speed, cost := r.metrics(l.Name)
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", l.Name, ratioText(r.ratio(l.Name, Egret, Goproxy, cost)),
-			ratioText(r.ratio(l.Name, Egret, Goproxy, speed)), ratioText(r.ratio(l.Name, Egret, Direct, speed)))
+		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", l.Name, ratioText(r.ratio(l.Name, Goproxy, cost)),
+			ratioText(r.ratio(l.Name, Goproxy, speed)), ratioText(r.ratio(l.Name, Direct, speed)))
 	}
 	b.WriteString("\nCPU: lower is better for egret. Speed (requests/s, bytes/s for downloads): higher is better; origin, load and\nproxy share the cores, so that CPU is the figure that carries over to other machines.\n\n")
 }
@@ -65,7 +65,7 @@ func (r *Report) verdict(b *strings.Builder) {
 			continue
 		}
 		_, cost := r.metrics(l.Name)
-		switch s := r.ratio(l.Name, Egret, Goproxy, cost); {
+		switch s := r.ratio(l.Name, Goproxy, cost); {
 		case s.Noisy(noisyRatio), s.Q1 <= 1 && s.Q3 >= 1:
 			open = append(open, l.Name)
 		case s.Median > 1:

@@ -111,9 +111,9 @@ func (r *Report) spread(loadName, target string, m metric) stats.Spread {
 	return s
 }
 
-// ratio compares two targets round by round.
-func (r *Report) ratio(loadName, a, b string, m metric) stats.Spread {
-	return stats.Of(stats.Ratios(r.sample(loadName, a, m), r.sample(loadName, b, m)))
+// ratio is what egret shows for each of what another target shows, round by round.
+func (r *Report) ratio(loadName, other string, m metric) stats.Spread {
+	return stats.Of(stats.Ratios(r.sample(loadName, Egret, m), r.sample(loadName, other, m)))
 }
 
 // added is what a target adds to direct requests, round by round.

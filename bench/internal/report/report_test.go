@@ -33,9 +33,9 @@ func sample() *Report {
 		Loads: []Load{{Name: "steady", Bytes: 1024}, {Name: "wild", Bytes: 1024}, {Name: "big", Bytes: 1 << 20}, {Name: "paced", Bytes: 1024, Rate: true}},
 	}
 	for round := range r.Rounds {
-		wild := []time.Duration{1, 9, 2, 30}[round]
+		wild := []int{1, 9, 2, 30}[round]
 		for _, l := range r.Loads {
-			slow, factor := time.Duration(round+1), time.Duration(3)
+			slow, factor := round+1, 3
 			if l.Rate {
 				slow = 1
 			}
@@ -44,8 +44,8 @@ func sample() *Report {
 			}
 			r.Windows = append(r.Windows,
 				window(round, l.Name, Direct, int64(4000/slow), 0),
-				window(round, l.Name, Goproxy, int64(2000/slow), 100*time.Microsecond*slow),
-				window(round, l.Name, Egret, int64(1000/slow), 50*time.Microsecond*slow*factor))
+				window(round, l.Name, Goproxy, int64(2000/slow), 100*time.Duration(slow)*time.Microsecond),
+				window(round, l.Name, Egret, int64(1000/slow), time.Duration(50*slow*factor)*time.Microsecond))
 		}
 	}
 	return r

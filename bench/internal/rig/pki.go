@@ -31,11 +31,11 @@ func newCA(name string) (pair, error) {
 }
 
 // leaf makes a server certificate.
-func (ca pair) leaf(host string) (pair, error) {
+func (p pair) leaf(host string) (pair, error) {
 	return sign(&x509.Certificate{
 		Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, ca)
+	}, p)
 }
 
 // sign issues a certificate, by itself where there is no CA.

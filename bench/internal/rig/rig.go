@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/egret-proxy/egret/bench/internal/load"
@@ -49,15 +50,20 @@ type Rig struct {
 	counts    *http.Client
 }
 
+// Plain and Release are commands for Build: with what the build cache holds after go
+// test, and as `make build` does.
+func Plain() []string   { return []string{"go", "build"} }
+func Release() []string { return []string{"env", "CGO_ENABLED=0", "go", "build", "-trimpath"} }
+
 // Build compiles the programs of this module into dir.
-func Build(ctx context.Context, dir string) error {
+func Build(ctx context.Context, dir string, compile []string) error {
 	out, err := output(ctx, "", nil, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/egret-proxy/egret")
 	if err != nil {
 		return err
 	}
 	module := string(bytes.TrimSpace(out))
 	for name, pkg := range map[string]string{"egret": "./cmd/egret", "bench": "./bench", "goproxy": "./bench/peers/goproxy"} {
-		if _, err := output(ctx, module, nil, "go", "build", "-o", filepath.Join(dir, name), pkg); err != nil {
+		if _, err := output(ctx, module, nil, slices.Concat(compile, []string{"-o", filepath.Join(dir, name), pkg})...); err != nil {
 			return err
 		}
 	}
@@ -195,7 +201,7 @@ func freeAddresses(n int) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
+		defer func() { _ = l.Close() }()
 		out = append(out, l.Addr().String())
 	}
 	return out, nil
@@ -204,12 +210,13 @@ func freeAddresses(n int) ([]string, error) {
 func ready(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err
 		}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
+		if resp, err := client.Do(req); err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
 				return nil

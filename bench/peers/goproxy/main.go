@@ -32,20 +32,27 @@ type options struct {
 }
 
 func main() {
-	var o options
-	flag.StringVar(&o.cert, "ca-cert", "", "PEM `file` of the interception CA")
-	flag.StringVar(&o.key, "ca-key", "", "PEM `file` of its key")
-	flag.StringVar(&o.roots, "roots", "", "PEM `file` that the upstream is verified with")
-	flag.StringVar(&o.dial, "dial", "", "`address` to connect to instead of resolving")
-	flag.StringVar(&o.authorization, "authorization", "", "`value` of the header that is put in")
-	flag.Parse()
-	if err := run(o); err != nil {
+	if err := run(os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "goproxy:", err)
 		os.Exit(1)
 	}
 }
 
-func run(o options) error {
+func parse(args []string) (o options, err error) {
+	f := flag.NewFlagSet("goproxy", flag.ContinueOnError)
+	f.StringVar(&o.cert, "ca-cert", "", "PEM `file` of the interception CA")
+	f.StringVar(&o.key, "ca-key", "", "PEM `file` of its key")
+	f.StringVar(&o.roots, "roots", "", "PEM `file` that the upstream is verified with")
+	f.StringVar(&o.dial, "dial", "", "`address` to connect to instead of resolving")
+	f.StringVar(&o.authorization, "authorization", "", "`value` of the header that is put in")
+	return o, f.Parse(args)
+}
+
+func run(args []string, out io.Writer) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
 	p, err := newProxy(o)
 	if err != nil {
 		return err
@@ -54,7 +61,9 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("listening %s\n", l.Addr())
+	if _, err := fmt.Fprintf(out, "listening %s\n", l.Addr()); err != nil {
+		return err
+	}
 	s := &http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 	return s.Serve(l)
 }
@@ -111,7 +120,9 @@ func upstream(o options, roots *x509.CertPool, http2 bool) goproxy.RoundTripper 
 			return d.DialContext(ctx, network, o.dial)
 		},
 	}
-	return goproxy.RoundTripperFunc(func(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) { return t.RoundTrip(r) })
+	return goproxy.RoundTripperFunc(func(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
+		return t.RoundTrip(r) //nolint:bodyclose // goproxy closes it
+	})
 }
 
 // store makes the certificate of a host once.
