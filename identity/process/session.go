@@ -178,11 +178,11 @@ func (s *session) failed(ref Reference, err error) {
 		// The kernel knows better: the attestor could not look at a process that is there.
 		err = fmt.Errorf("%w: the attestor does not see process %d: %w", identity.ErrUnavailable, ref.Facts.PID, hide(err))
 	}
-	if last := s.answer.Load(); last != nil && last.err == nil && errors.Is(err, identity.ErrUnavailable) {
-		return
-	}
 	if !known(err) {
 		err = fmt.Errorf("%w: %w", identity.ErrUnavailable, err)
+	}
+	if last := s.answer.Load(); last != nil && last.err == nil && errors.Is(err, identity.ErrUnavailable) {
+		return
 	}
 	s.set(&answer{err: err})
 }
