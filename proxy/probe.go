@@ -44,8 +44,8 @@ func (s *Server) Probe(ctx context.Context, caller identity.Caller, ask policy.R
 		p.walk.Stages = []Stage{{Name: "audit", Reason: reasonBacklog, Detail: err.Error(), Hint: info(reasonBacklog).Hint}}
 		return p.walk
 	}
-	p.walk.OK = p.stage("identity", p.identity) && p.stage("policy", p.policy) &&
-		p.stage("credential", p.credential) && p.stage("tls", p.connect) && p.stage("upstream", p.send)
+	p.walk.OK = p.stage(ctx, "identity", p.identity) && p.stage(ctx, "policy", p.policy) &&
+		p.stage(ctx, "credential", p.credential) && p.stage(ctx, "tls", p.connect) && p.stage(ctx, "upstream", p.send)
 	slot.Write(p.record())
 	return p.walk
 }
@@ -66,8 +66,8 @@ type probe struct {
 }
 
 // stage runs one step and notes its outcome.
-func (p *probe) stage(name string, run func(context.Context) (string, *refusal)) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), p.s.limits.CredentialWait)
+func (p *probe) stage(ctx context.Context, name string, run func(context.Context) (string, *refusal)) bool {
+	ctx, cancel := context.WithTimeout(ctx, p.s.limits.CredentialWait)
 	defer cancel()
 	begin := time.Now()
 	detail, ref := run(ctx)

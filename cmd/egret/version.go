@@ -17,7 +17,7 @@ import (
 // build` knows at least its commit from the build information.
 var (
 	version = "dev"
-	commit  = ""
+	commit  = "" //nolint:gochecknoglobals // set by the linker
 )
 
 func buildVersion() ops.Version {

@@ -221,7 +221,7 @@ func (c *Cgroups) openWalked(id uint64) (*os.File, error) {
 }
 
 func (c *Cgroups) walk() {
-	time.Sleep(time.Until(c.wait))
+	time.Sleep(time.Until(c.wait)) //nolint:forbidigo // as long as the last walk took
 	begin := time.Now()
 	c.known = make(map[uint64]string, len(c.known))
 	_ = filepath.WalkDir(c.mount, func(path string, d fs.DirEntry, err error) error {

@@ -119,7 +119,7 @@ func interceptedHosts(b *config.Bundle) []string {
 // in force, or keeps what is in force and says why. It returns how many connections and
 // streams the new policy has cut.
 func (n *Node) Reload() (cut int, err error) {
-	defer n.reloading()()
+	defer n.reloading()() //nolint:revive // tells the beginning and the end
 	r := n.reload
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -16,7 +16,7 @@ func writeCommands(o Options, m *markdown) error {
 	m.para("`egret help COMMAND` says the same.")
 	o.Root.InitDefaultCompletionCmd()
 	o.Root.InitDefaultHelpFlag()
-	m.heading(2, "Commands")
+	m.heading("Commands")
 	m.table([]string{"command", "what it does"}, commandRows(o.Root))
 	writeCommand(o.Root, m)
 	return nil
@@ -49,7 +49,7 @@ func link(c *cobra.Command) string {
 
 func writeCommand(root *cobra.Command, m *markdown) {
 	each(root, func(c *cobra.Command) {
-		m.heading(2, c.CommandPath())
+		m.heading(c.CommandPath())
 		c.InitDefaultHelpFlag()
 		m.para(prose(c.Short) + ".")
 		if c.Runnable() {

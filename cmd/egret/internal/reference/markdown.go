@@ -24,9 +24,7 @@ func (m *markdown) title(text, from string) {
 	m.para("<!-- Generated from " + from + " by `make docs`. Do not edit. -->")
 }
 
-func (m *markdown) heading(level int, text string) {
-	m.para(strings.Repeat("#", level) + " " + text)
-}
+func (m *markdown) heading(text string) { m.para("## " + text) }
 
 // para writes Markdown as it is.
 func (m *markdown) para(text string) { fmt.Fprintf(&m.b, "%s\n\n", text) }

@@ -26,7 +26,7 @@ func writeObjects(o Options, m *markdown) error {
 		if !ok {
 			return fmt.Errorf("kind %s: no type %sSpec", kind, kind)
 		}
-		m.heading(2, kind)
+		m.heading(kind)
 		m.para(prose(objectDoc(structs[kind].doc, kind)))
 		m.table([]string{"key", "type", "meaning"}, objectRows(structs, "spec", s))
 	}

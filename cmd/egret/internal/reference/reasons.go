@@ -36,10 +36,10 @@ func writeReasons(_ Options, m *markdown) error {
 	for _, l := range layers() {
 		rows = append(rows, []string{mono(l.name), l.meaning, l.fault})
 	}
-	m.heading(2, "Layers: whose turn it is")
+	m.heading("Layers: whose turn it is")
 	m.table([]string{"layer", "meaning", "whose turn"}, rows)
 	for _, l := range layers() {
-		m.heading(2, l.name)
+		m.heading(l.name)
 		m.table([]string{"reason", "status", "what the application is told", "what to do"}, reasonRows(l.name))
 	}
 	m.para("Status `-`: the application gets no answer of egret's, only the record has the reason.")

@@ -23,7 +23,7 @@ func writeRecords(o Options, m *markdown) error {
 	m.para("One JSON object per line, `schema` " + mono(audit.Schema) + ", written exactly once for every request. " +
 		"A record holds no query, no header value, no body and no token. Fields are only ever added within a schema.")
 	m.table([]string{"field", "type", "always", "meaning"}, recordRows(s))
-	m.heading(2, "Kinds")
+	m.heading("Kinds")
 	m.table([]string{"kind", "written"}, [][]string{
 		{mono(audit.KindRequest), "for one request, inside TLS or refused at CONNECT"},
 		{mono(audit.KindStreamStart), "when a tunnel, a WebSocket or a long stream begins"},

@@ -22,7 +22,7 @@ func writeSettings(o Options, m *markdown) error {
 		"relative paths are relative to the file; durations are written as `30s`, `5m`, `1h`, sizes as `64KiB`, `100MiB`.")
 	for _, section := range sections(config.Settings()) {
 		top := section[0]
-		m.heading(2, top.Key)
+		m.heading(top.Key)
 		if s, ok := structs[typeName(structs, top.Doc)]; ok {
 			m.para(prose(sentence(s.doc)))
 		}
@@ -60,24 +60,22 @@ func settingRows(structs map[string]structure, section []config.Setting) [][]str
 
 // docOfField finds the words for "Struct.Field".
 func docOfField(structs map[string]structure, name string) string {
-	f, _ := findField(structs, name)
-	return f.doc
+	return findField(structs, name).doc
 }
 
-func findField(structs map[string]structure, name string) (field, bool) {
+func findField(structs map[string]structure, name string) field {
 	owner, goName, _ := strings.Cut(name, ".")
 	for _, f := range structs[owner].fields {
 		if f.goName == goName {
-			return f, true
+			return f
 		}
 	}
-	return field{}, false
+	return field{}
 }
 
 // typeName is the struct that a field holds, or points to, or lists.
 func typeName(structs map[string]structure, name string) string {
-	f, _ := findField(structs, name)
-	return strings.TrimLeft(f.typ, "*[]")
+	return strings.TrimLeft(findField(structs, name).typ, "*[]")
 }
 
 func firstSentence(doc string) string {
