@@ -9,11 +9,13 @@ package node
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -81,7 +83,8 @@ type Node struct {
 	hangup    chan os.Signal
 	fatal     chan error // why egret cannot go on
 
-	ready    atomic.Bool // systemd has been told
+	telling  sync.Mutex // keeps what systemd is told in order
+	told     bool       // READY=1, under telling
 	draining atomic.Bool
 	closers  []func() // in reverse order of their making
 }
@@ -158,28 +161,41 @@ func (n *Node) MetricsAddress() net.Addr {
 	return n.metricsAt.Addr()
 }
 
-// identityPoll is how often is looked for an SVID that the Workload API has not given
-// with its first answer.
-const identityPoll = 100 * time.Millisecond
+// identityPoll is how often is looked for an identity while there is none.
+const identityPoll = 10 * time.Millisecond
 
-// Identity waits until egret holds its own SVID and returns its ID. The error says what
-// the Workload API has said so far.
+// Identity waits until the Workload API has answered and egret holds its own SVID, and
+// returns its ID. The error says what the API has said so far.
 func (n *Node) Identity(ctx context.Context) (spiffeid.ID, error) {
 	t := time.NewTicker(identityPoll)
 	defer t.Stop()
-	ready := n.source.Ready()
+	var err error
 	for {
-		svid, err := n.source.SVID()
-		if err == nil {
+		svid, unusable := n.source.SVID()
+		switch {
+		case unusable != nil:
+			err = unusable
+		case n.answered():
 			return svid.ID, nil
+		default:
+			err = errNoBundles
 		}
 		select {
-		case <-ready:
-			ready = nil // the API has answered; from now on the ticker looks
 		case <-t.C:
 		case <-ctx.Done():
 			return spiffeid.ID{}, fmt.Errorf("egret has no identity: %w (check spiffe.workloadAPI, that the agent runs, and egret's entry)", err)
 		}
+	}
+}
+
+var errNoBundles = errors.New("the workload API has not told the JWT bundles yet")
+
+func (n *Node) answered() bool {
+	select {
+	case <-n.source.Ready():
+		return true
+	default:
+		return false
 	}
 }
 

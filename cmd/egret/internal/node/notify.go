@@ -24,7 +24,9 @@ func (n *Node) notify(lines ...string) {
 // reloading tells systemd about a reload; the result tells its end. Before egret is
 // ready there is nothing to tell: READY=1 would be a lie.
 func (n *Node) reloading() (done func()) {
-	if !n.ready.Load() {
+	n.telling.Lock()
+	defer n.telling.Unlock()
+	if !n.told {
 		return func() {}
 	}
 	n.notify(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec())

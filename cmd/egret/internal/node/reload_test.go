@@ -31,7 +31,12 @@ func publish(t *testing.T, w *nodetest.World, version, text string) {
 // volumeWorld has its policy in a Kubernetes volume.
 func volumeWorld(t *testing.T) *nodetest.World {
 	t.Helper()
-	w := newWorld(t, embedded.Options{})
+	return volumeWorldOf(t, embedded.Options{})
+}
+
+func volumeWorldOf(t *testing.T, o embedded.Options) *nodetest.World {
+	t.Helper()
+	w := newWorld(t, o)
 	publish(t, w, "v1", echoPolicy(w, w.SaaS.Addr(), "GET"))
 	edit(t, w, "egret.yaml", `    - {path: policy/platform}
     - {path: policy/teams/qa, scope: ["spiffe://acme.example/ns/qa/**"]}

@@ -92,8 +92,10 @@ func (n *Node) announce(ctx context.Context) {
 
 func (n *Node) isReady(id spiffeid.ID) {
 	n.log.Info("ready", "id", id.String(), "policy", n.reload.now().bundle.Digest, "after", time.Since(n.start).Round(time.Millisecond).String())
+	n.telling.Lock()
+	defer n.telling.Unlock()
 	n.notify(daemon.SdNotifyReady, "STATUS="+n.status())
-	n.ready.Store(true)
+	n.told = true
 }
 
 // Running is a Node that serves beside something else. Make it with Start, and Stop it.
