@@ -25,6 +25,7 @@ func newCABundle() *cobra.Command {
   ca.pem      egret's alone: for variables that add (NODE_EXTRA_CA_CERTS, DENO_CERT)
   trust.p12   as bundle.pem, for Java (password "changeit")
   php.ini     as bundle.pem, for PHP_INI_SCAN_DIR
+  wgetrc      as bundle.pem, for WGETRC
 
 Each file is replaced as a whole.`,
 		Example: `  egret ca bundle --ca ca/ca.pem --out trust/`,

@@ -122,7 +122,7 @@ func TestCABundle(t *testing.T) {
 			t.Errorf("%s: %d certificates, %v\n%s", name, len(list), err, out)
 		}
 	}
-	for _, name := range []string{"trust.p12", "php.ini"} {
+	for _, name := range []string{"trust.p12", "php.ini", "wgetrc"} {
 		if _, err := os.Stat(filepath.Join(trust, name)); err != nil {
 			t.Error(err)
 		}

@@ -53,10 +53,10 @@ first plain forward listener that identifies by sidecar, on a port of its own, a
 neither metrics nor admin socket; or from no more than --policy and --as. With --proxy
 and --ca it attaches to an egret that runs already.
 
-The trust files (bundle.pem, ca.pem, trust.p12, php.ini) lie in a private folder that
-is removed at the end. What the program trusted before, it still trusts. The
-environment leads a program to egret; it does not hold it there: a program that ignores
-proxy variables goes its own way.
+The trust files (bundle.pem, ca.pem and others) lie in a private folder that is removed
+at the end. What the program trusted before, it still trusts. The environment leads a
+program to egret; it does not hold it there: a program that ignores proxy variables goes
+its own way.
 
 Exit code: that of the program, 128+n if signal n ended it, 127 if it was not found,
 126 if it could not be run.`,
@@ -102,7 +102,7 @@ func runExec(cmd *cobra.Command, opt execOptions, start startProxy, args []strin
 	defer func() { _ = folder.Remove() }()
 	child, dropped := env.Environ()
 	if !opt.quiet {
-		opt.tell(dropped, launch.Notes(cmd.Context(), args[0], env.Proxy))
+		opt.tell(dropped, launch.Notes(cmd.Context(), args[0], env))
 	}
 	code, err := launch.Run(launch.Command{Args: args, Env: child, Stdin: cmd.InOrStdin(), Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr()})
 	if err != nil {

@@ -48,7 +48,7 @@ func TestExecGivesEnvironmentAndCleansUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err, errs)
 	}
-	want := "http://127.0.0.1:8630 localhost,127.0.0.1,::1,acme.example,.acme.example\n1\nbundle.pem\nca.pem\nphp.ini\ntrust.p12\n"
+	want := "http://127.0.0.1:8630 localhost,127.0.0.1,::1,acme.example,.acme.example\n1\nbundle.pem\nca.pem\nphp.ini\ntrust.p12\nwgetrc\n"
 	if out != want || errs != "" {
 		t.Errorf("out\n%s\nwant\n%s\nstderr %q", out, want, errs)
 	}

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -91,8 +93,25 @@ func (e Env) variables() map[string]string {
 		}
 	}
 	set["JAVA_TOOL_OPTIONS"] = strings.TrimSpace(value(e.Parent, "JAVA_TOOL_OPTIONS") + " " + e.javaOptions())
+	if !e.hasWgetrc() {
+		set["WGETRC"] = e.Folder.Wgetrc()
+	}
 	set["PHP_INI_SCAN_DIR"] = value(e.Parent, "PHP_INI_SCAN_DIR") + ":" + string(e.Folder) // an empty part is PHP's own folder
 	return set
+}
+
+// hasWgetrc reports whether wget reads settings of the user's own. Ours would take their
+// place, and they may hold passwords, so that they are not copied either.
+func (e Env) hasWgetrc() bool {
+	if value(e.Parent, "WGETRC") != "" {
+		return true
+	}
+	home := value(e.Parent, "HOME")
+	if home == "" {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(home, ".wgetrc"))
+	return err == nil
 }
 
 // replacing are the variables whose file takes the place of a runtime's own roots.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -47,6 +49,7 @@ func TestEnvironOfEmptyParent(t *testing.T) {
 		"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": "/t/bundle.pem", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": "/t/bundle.pem",
 		"JAVA_TOOL_OPTIONS": javaTrust + " -Dhttp.nonProxyHosts=localhost|127.*|[::1]",
 		"PHP_INI_SCAN_DIR":  ":/t",
+		"WGETRC":            "/t/wgetrc",
 	}
 	if diff := cmp.Diff(want, asMap(got)); diff != "" {
 		t.Error(diff)
@@ -65,6 +68,7 @@ func TestEnvironOfParent(t *testing.T) {
 		{"others stay", "HOME=/root", map[string]string{"HOME": "/root"}, false},
 		{"a value with =", "A=b=c", map[string]string{"A": "b=c"}, false},
 		{"Java options are kept", "JAVA_TOOL_OPTIONS=-Xmx1g", map[string]string{"JAVA_TOOL_OPTIONS": "-Xmx1g " + javaTrust + " -Dhttp.nonProxyHosts=localhost|127.*|[::1]"}, false},
+		{"wget's own settings are kept", "WGETRC=/etc/my-wgetrc", map[string]string{"WGETRC": "/etc/my-wgetrc"}, false},
 		{"PHP folders are kept", "PHP_INI_SCAN_DIR=/etc/php", map[string]string{"PHP_INI_SCAN_DIR": "/etc/php:/t"}, false},
 		{"a company's Node roots are kept", "NODE_EXTRA_CA_CERTS=/corp.pem", map[string]string{"NODE_EXTRA_CA_CERTS": "/t/bundle.pem"}, false},
 		{"a company's Deno roots are kept", "DENO_CERT=/corp.pem", map[string]string{"DENO_CERT": "/t/bundle.pem"}, false},
@@ -94,6 +98,22 @@ func TestEnvironOfParent(t *testing.T) {
 				t.Error("the parent's proxy password reaches the child or the notes")
 			}
 		})
+	}
+}
+
+// Settings in the user's home would be lost behind WGETRC.
+func TestEnvironKeepsWgetrcOfHome(t *testing.T) {
+	home := t.TempDir()
+	env, _ := testEnv("HOME=" + home).Environ()
+	if got := asMap(env)["WGETRC"]; got != "/t/wgetrc" {
+		t.Errorf("without ~/.wgetrc: WGETRC=%q", got)
+	}
+	if err := os.WriteFile(filepath.Join(home, ".wgetrc"), []byte("tries = 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env, _ = testEnv("HOME=" + home).Environ()
+	if got, set := asMap(env)["WGETRC"]; set {
+		t.Errorf("with ~/.wgetrc: WGETRC=%q", got)
 	}
 }
 

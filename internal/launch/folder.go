@@ -41,6 +41,9 @@ func (f Folder) TrustStore() string { return filepath.Join(string(f), "trust.p12
 // PHPIni points PHP's curl and streams at Bundle.
 func (f Folder) PHPIni() string { return filepath.Join(string(f), "php.ini") }
 
+// Wgetrc points wget at Bundle.
+func (f Folder) Wgetrc() string { return filepath.Join(string(f), "wgetrc") }
+
 // Trust is what a Folder is made of.
 type Trust struct {
 	System []byte              // PEM: what programs trust without egret
@@ -66,6 +69,7 @@ func WriteTrust(dir string, t Trust) (Folder, error) {
 		certs.WriteFile(f.CA(), certs.EncodeCertificates(t.Roots...), 0o644),
 		certs.WriteFile(f.TrustStore(), store, 0o644),
 		certs.WriteFile(f.PHPIni(), phpIni(f.Bundle()), 0o644),
+		certs.WriteFile(f.Wgetrc(), fmt.Appendf(nil, "# written by egret\nca_certificate = %s\n", f.Bundle()), 0o644),
 	)
 }
 

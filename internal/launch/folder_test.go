@@ -53,6 +53,10 @@ func TestNewFolder(t *testing.T) {
 	if want := "curl.cainfo = \"" + f.Bundle() + "\"\nopenssl.cafile = \"" + f.Bundle() + "\"\n"; !strings.HasSuffix(string(ini), want) {
 		t.Errorf("php.ini: %s", ini)
 	}
+	rc, _ := os.ReadFile(f.Wgetrc())
+	if want := "\nca_certificate = " + f.Bundle() + "\n"; !strings.HasSuffix(string(rc), want) {
+		t.Errorf("wgetrc: %s", rc)
+	}
 	if err := f.Remove(); err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +20,7 @@ import (
 // one sentence each; empty for most. It may run `node --version`, for two seconds at
 // most. It is a help for people and no control: a program that is not known here may
 // go around egret too.
-func Notes(ctx context.Context, program string, proxy *url.URL) []string {
+func Notes(ctx context.Context, program string, env Env) []string {
 	path, err := exec.LookPath(program)
 	if err != nil {
 		return nil
@@ -31,13 +30,13 @@ func Notes(ctx context.Context, program string, proxy *url.URL) []string {
 	if slices.Contains(names, "node") || slices.Contains(names, "nodejs") {
 		notes = append(notes, nodeNote(nodeVersion(ctx, program, path))...)
 	}
-	if slices.Contains(names, "wget") {
-		notes = append(notes, `wget reads no variable for its roots: add --ca-certificate="$SSL_CERT_FILE"`)
+	if slices.Contains(names, "wget") && env.hasWgetrc() {
+		notes = append(notes, `wget reads your own wgetrc and no variable for its roots: add --ca-certificate="$SSL_CERT_FILE"`)
 	}
 	if slices.Contains(names, "php") {
 		notes = append(notes, "PHP's streams (file_get_contents) ignore proxy variables; its curl functions do not. For streams use the redirect mode (egret redirect --help)")
 	}
-	if slices.Contains(names, "java") && proxy.Scheme == "https" {
+	if slices.Contains(names, "java") && env.Proxy.Scheme == "https" {
 		notes = append(notes, "Java cannot speak TLS to a proxy: give it an http:// listener on loopback")
 	}
 	return notes

@@ -32,10 +32,11 @@ func TestNotes(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "wget"), filepath.Join(dir, "fetch")); err != nil {
 		t.Fatal(err)
 	}
-	http, https := &url.URL{Scheme: "http"}, &url.URL{Scheme: "https"}
+	http, https := Env{Proxy: &url.URL{Scheme: "http"}}, Env{Proxy: &url.URL{Scheme: "https"}}
+	wgetrc := Env{Proxy: http.Proxy, Parent: []string{"WGETRC=/etc/my-wgetrc"}}
 	tests := []struct {
 		name, program, node string
-		proxy               *url.URL
+		env                 Env
 		want                string // "" is no note
 	}{
 		{"old node", "node", "v20.20.2", http, "node v20.20.2 ignores proxy variables"},
@@ -44,8 +45,9 @@ func TestNotes(t *testing.T) {
 		{"new node", "node", "v22.21.0", http, ""},
 		{"odd node", "node", "nightly", http, ""},
 		{"php", "php", "", http, "PHP's streams"},
-		{"wget", "wget", "", http, "--ca-certificate"},
-		{"wget by another name", "fetch", "", http, "--ca-certificate"},
+		{"wget", "wget", "", http, ""},
+		{"wget with settings", "wget", "", wgetrc, "--ca-certificate"},
+		{"wget by another name", "fetch", "", wgetrc, "--ca-certificate"},
 		{"java", "java", "", http, ""},
 		{"java and TLS", "java", "", https, "Java cannot speak TLS"},
 		{"other", "tool", "", http, ""},
@@ -54,7 +56,7 @@ func TestNotes(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			script(t, dir, "node", "#!/bin/sh\necho "+tt.node+"\n")
-			got := strings.Join(Notes(context.Background(), tt.program, tt.proxy), "|")
+			got := strings.Join(Notes(context.Background(), tt.program, tt.env), "|")
 			if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
