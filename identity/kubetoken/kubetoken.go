@@ -182,26 +182,26 @@ const (
 // parseTemplate checks the template: both slots, each a whole segment once, since two
 // service accounts must never get one ID.
 func parseTemplate(s string) (template, error) {
-	fault := func(rule string) (template, error) {
-		return template{}, fmt.Errorf("kubernetes token: id %q %s, such as %q", s, rule, "spiffe://acme.example/ns/{namespace}/sa/{serviceAccount}")
+	fault := func(rule string) error {
+		return fmt.Errorf("kubernetes token: id %q %s, such as %q", s, rule, "spiffe://acme.example/ns/{namespace}/sa/{serviceAccount}")
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "spiffe" {
-		return fault("must be a SPIFFE ID")
+		return template{}, fault("must be a SPIFFE ID")
 	}
 	count := map[string]int{}
 	for part := range strings.SplitSeq(strings.TrimPrefix(s, "spiffe://"), "/") {
 		if strings.ContainsAny(part, "{}") && part != namespaceSlot && part != accountSlot {
-			return fault("may have {namespace} and {serviceAccount} as whole segments only")
+			return template{}, fault("may have {namespace} and {serviceAccount} as whole segments only")
 		}
 		count[part]++
 	}
 	if count[namespaceSlot] != 1 || count[accountSlot] != 1 {
-		return fault("must have {namespace} and {serviceAccount} once each")
+		return template{}, fault("must have {namespace} and {serviceAccount} once each")
 	}
 	t := template{s}
 	if _, err := t.apply("a", "b"); err != nil {
-		return fault("must be a SPIFFE ID")
+		return template{}, fault("must be a SPIFFE ID")
 	}
 	return t, nil
 }

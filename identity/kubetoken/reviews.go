@@ -67,7 +67,7 @@ func (r *reviews) get(ctx context.Context, token secret.Secret) (*verdict, error
 		if res.Err != nil {
 			return nil, res.Err
 		}
-		return res.Val.(*verdict), nil
+		return res.Val.(*verdict), nil //nolint:forcetypeassert // what the flight above returns
 	}
 }
 

@@ -201,7 +201,7 @@ func freeAddresses(n int) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = l.Close() }()
+		defer func() { _ = l.Close() }() //nolint:revive // held until all are found, so that they differ
 		out = append(out, l.Addr().String())
 	}
 	return out, nil
