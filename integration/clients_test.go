@@ -60,7 +60,7 @@ func commandClients() []client {
 		{name: "wget", argv: []string{"wget", "-nv", "-S", "-O", "-", "{}"}, needs: []string{"https_proxy", "WGETRC"}, proto: "HTTP/1.1", silent: true, remark: "where you have a wgetrc of your own: `--ca-certificate=\"$SSL_CERT_FILE\"`"},
 		git, push,
 		{name: "gh", argv: []string{"gh", "api", "-i", "{}"}, needs: openSSL(), proto: "HTTP/2.0", good: "user", bad: "orgs/acme/members",
-			host: "api.github.com", answer: "acme-bot", placehold: "GH_TOKEN", remark: "wants GH_TOKEN to be set: any text, egret replaces it"},
+			host: "api.github.com", answer: "acme-bot", placehold: "GH_TOKEN", remark: "wants a token: `GH_TOKEN=egret-placeholder`, which egret replaces"},
 	}
 }
 

@@ -79,7 +79,7 @@ func (c client) command(t *testing.T, target string, before ...string) command {
 	}
 	var env []string
 	if c.placehold != "" {
-		env = append(env, c.placehold+"=placeholder")
+		env = append(env, c.placehold+"=egret-placeholder")
 	}
 	return command{argv: argv, env: env}
 }

@@ -20,22 +20,48 @@ import (
 func TestExecStarts(t *testing.T) {
 	w := newWorld(t)
 	argv := []string{os.Getenv(egretVar), "exec", "--policy", w.file("policy.yaml"), "--as", idPrefix + "app", "--audit", w.file("exec.jsonl"), "--"}
-	got := runProgram(t, command{argv: append(argv, "curl", "-sSi", restGood)})
+	env := []string{"TMPDIR=" + t.TempDir()}
+	got := runProgram(t, command{argv: append(argv, "curl", "-sSi", restGood), env: env})
 	if got.code != 0 || !strings.Contains(got.stdout, `"WEB"`) {
 		t.Errorf("exit %d\n%s", got.code, got.all())
 	}
 	if list := w.arrivals.take(); len(list) != 1 || !list[0].Ours {
 		t.Errorf("arrived: %+v", list)
 	}
-	got = runProgram(t, command{argv: append(argv, "curl", "-sSi", restBad)})
+	got = runProgram(t, command{argv: append(argv, "curl", "-sSi", restBad), env: env})
 	if !strings.Contains(got.stdout, "policy; reason=path_not_allowed") || len(w.arrivals.take()) != 0 {
 		t.Errorf("not refused\n%s", got.all())
 	}
 	if text, err := os.ReadFile(w.file("exec.jsonl")); err != nil || strings.Count(string(text), "\n") != 2 {
 		t.Errorf("records: %v\n%s", err, text)
 	}
-	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "egret-exec-*")); len(left) != 0 {
+	if left, _ := os.ReadDir(strings.TrimPrefix(env[0], "TMPDIR=")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// What a machine sets about proxies and trust, as many build machines do, does not lead
+// a program away from egret, and what it trusted it still trusts.
+func TestExecOnMachineWithSettings(t *testing.T) {
+	e := newWorld(t).start(t, "")
+	const bundle = "/etc/ssl/certs/ca-certificates.crt"
+	env := []string{"HTTPS_PROXY=http://127.0.0.1:9", "https_proxy=http://127.0.0.1:9", "ALL_PROXY=http://127.0.0.1:9", "NO_PROXY=*", "no_proxy=*", "SSL_CERT_DIR=/etc/ssl/certs"}
+	for _, name := range []string{"SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "PIP_CERT", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"} {
+		env = append(env, name+"="+bundle)
+	}
+	for _, c := range clients() {
+		switch c.name {
+		case "curl, HTTP/2", "git clone", "Python requests", "Python boto3", "Node axios", "Go net/http", "grpcio (C core), unary", "Java HttpClient, HTTP/2":
+		default:
+			continue
+		}
+		c = c.withDefaults()
+		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			e.quiet(t)
+			cmd := c.command(t, c.good)
+			cmd.env = append(cmd.env, env...)
+			e.injected(t, c, e.exec(t, "sidecar", cmd))
+		})
 	}
 }
 
@@ -67,7 +93,9 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	started := func() bool { info, err := os.Stat(out); return err == nil && info.Size() > 0 }
-	for end := time.Now().Add(20 * time.Second); !started() && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	end := time.Now().Add(20 * time.Second)
+	for !started() && time.Now().Before(end) {
+		time.Sleep(10 * time.Millisecond)
 	}
 	if !started() {
 		t.Error("the download did not start")

@@ -48,7 +48,24 @@ func run(m *testing.M) int {
 		_ = os.Setenv(name, path)
 	}
 	cleanEnvironment(filepath.Join(dir, "home"))
-	return m.Run()
+	code := m.Run()
+	if left := running(dir); len(left) > 0 {
+		fmt.Fprintln(os.Stderr, "still running after the tests:", left)
+		return 1
+	}
+	return code
+}
+
+// running lists the processes whose program is under a folder.
+func running(dir string) []string {
+	links, _ := filepath.Glob("/proc/[0-9]*/exe")
+	var left []string
+	for _, link := range links {
+		if path, err := os.Readlink(link); err == nil && strings.HasPrefix(path, dir) {
+			left = append(left, link+" -> "+path)
+		}
+	}
+	return left
 }
 
 // cleanEnvironment takes away every setting about proxies and trust that this machine
