@@ -125,8 +125,13 @@ func checkSaved(t *testing.T, rep *report.Report) {
 	if err := json.Unmarshal(js, &got); err != nil || len(got.Windows) != len(rep.Windows) {
 		t.Errorf("the JSON holds %d of %d windows: %v", len(got.Windows), len(rep.Windows), err)
 	}
-	if md, err := os.ReadFile(name + ".md"); err != nil || !strings.Contains(string(md), "| "+rep.Loads[0].Name+" |") {
+	md, err := os.ReadFile(name + ".md")
+	if err != nil || !strings.Contains(string(md), "| "+rep.Loads[0].Name+" |") {
 		t.Errorf("the table lacks %q: %v", rep.Loads[0].Name, err)
+	}
+	var again strings.Builder
+	if err := dispatch(t.Context(), []string{"report", name + ".json"}, streams{out: &again}); err != nil || again.String() != string(md) {
+		t.Errorf("the JSON does not give the same table: %v", err)
 	}
 }
 
@@ -150,7 +155,7 @@ func TestPlan(t *testing.T) {
 }
 
 func TestDispatch(t *testing.T) {
-	for _, args := range [][]string{nil, {"walk"}, {"load"}, {"run", "-only", "nothing"}, {"origin", "-cert", "/nowhere"}, {"run", "-what"}} {
+	for _, args := range [][]string{nil, {"walk"}, {"load"}, {"run", "-only", "nothing"}, {"origin", "-cert", "/nowhere"}, {"run", "-what"}, {"report"}, {"report", "/nowhere"}} {
 		if err := dispatch(t.Context(), args, streams{strings.NewReader("{"), io.Discard, io.Discard}); err == nil {
 			t.Errorf("bench %q is accepted", args)
 		}

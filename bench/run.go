@@ -7,10 +7,12 @@ import (
 	"context"
 	"debug/buildinfo"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -126,7 +128,7 @@ func (o options) measure(ctx context.Context, dir string, plan []scenario, rep *
 	if err != nil {
 		return err
 	}
-	rep.Versions = versions(bin)
+	rep.Versions = versions(ctx, bin)
 	r, err := rig.Start(ctx, rig.Options{Dir: dir, Bin: bin, Grants: o.grants})
 	if err != nil {
 		return err
@@ -177,7 +179,7 @@ func oneWindow(ctx context.Context, r *rig.Rig, s scenario, target string) (repo
 }
 
 // versions reads from the programs what they were built of.
-func versions(bin string) map[string]string {
+func versions(ctx context.Context, bin string) map[string]string {
 	out := map[string]string{"go": runtime.Version()}
 	if info, err := buildinfo.ReadFile(filepath.Join(bin, "goproxy")); err == nil {
 		for _, d := range info.Deps {
@@ -189,7 +191,28 @@ func versions(bin string) map[string]string {
 	if info, err := buildinfo.ReadFile(filepath.Join(bin, "egret")); err == nil {
 		out["egret"] = info.Main.Version
 	}
+	if out["egret"] == "(devel)" { // built without version control: say what is checked out, as make does
+		if described, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
+			out["egret"] = strings.TrimSpace(string(described))
+		}
+	}
 	return out
+}
+
+// reportVerb writes the table of an earlier run anew, from its JSON.
+func reportVerb(_ context.Context, args []string, std streams) error {
+	if len(args) != 1 {
+		return errors.New("report needs one file, the JSON of a run")
+	}
+	js, err := os.ReadFile(args[0])
+	if err != nil {
+		return err
+	}
+	var rep report.Report
+	if err := json.Unmarshal(js, &rep); err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
+	return rep.Markdown(std.out)
 }
 
 // save writes the report as DATE.md and DATE.json, and to w.

@@ -27,6 +27,7 @@ func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What egret costs, %s\n\n", r.Date.UTC().Format(time.DateOnly))
 	b.WriteString(intro)
+	r.warning(&b)
 	r.ratios(&b)
 	r.verdict(&b)
 	r.latencies(&b)
@@ -43,6 +44,15 @@ quartiles in brackets; ratios and differences are taken within a round and only 
 quartiles are too far apart for the figure to mean anything.
 
 `
+
+// busy is the share of the machine that others may use before the report says so first.
+const busy = 0.1
+
+func (r *Report) warning(b *strings.Builder) {
+	if f := r.foreign(); f.Median > busy {
+		fmt.Fprintf(b, "**The machine was not quiet: others used %.0f %% of it meanwhile.** CPU ratios bear that; speed and latency are those of a\nbusy machine and only good for comparing the columns.\n\n", 100*f.Median)
+	}
+}
 
 func (r *Report) ratios(b *strings.Builder) {
 	b.WriteString("## Ratios\n\n| load | CPU of the proxy, egret ÷ goproxy | speed, egret ÷ goproxy | speed, egret ÷ direct |\n|---|---|---|---|\n")

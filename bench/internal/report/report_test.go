@@ -64,6 +64,7 @@ func TestMarkdown(t *testing.T) {
 	got := markdown(t, sample())
 	for _, want := range []string{
 		"# What egret costs, 2026-11-22\n",
+		"**The machine was not quiet: others used 62 % of it meanwhile.**",
 		"| steady | **1.50** (1.50–1.50) | **0.50** (0.50–0.50) | **0.25** (0.25–0.25) |\n",
 		"| wild | noisy | **0.50** (0.50–0.50) | **0.25** (0.25–0.25) |\n",
 		"| big | **1.50** (1.50–1.50) |",
