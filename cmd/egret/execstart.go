@@ -124,11 +124,8 @@ func (s *execStart) fromFile(file string) (*config.Node, error) {
 	return nil, fmt.Errorf("%s: no listener is for a child: one must be of kind forward, without tls, and identify by sidecar", file)
 }
 
-// How long the start may take, and how long it is silent about it.
-const (
-	execPatience = 30 * time.Second
-	execSilent   = time.Second
-)
+// execPatience is how long the start may take.
+const execPatience = 30 * time.Second
 
 // start implements startProxy.
 func (s *execStart) start(ctx context.Context) (string, []byte, func(), error) {
@@ -163,10 +160,7 @@ func (s *execStart) start(ctx context.Context) (string, []byte, func(), error) {
 func (s *execStart) await(ctx context.Context, running *node.Running) error {
 	wait, cancel := context.WithTimeout(ctx, execPatience)
 	defer cancel()
-	told := time.AfterFunc(execSilent, func() {
-		_, _ = fmt.Fprintf(s.stderr, "egret exec: waiting up to %s for the SPIFFE Workload API\n", execPatience)
-	})
-	defer told.Stop()
+	defer slow(s.stderr, "waiting up to %s for the SPIFFE Workload API", execPatience)()
 	_, err := running.Ready(wait)
 	return err
 }

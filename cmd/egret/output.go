@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -39,6 +40,15 @@ func (o *output) Set(s string) error {
 func (o *output) Type() string { return "format" }
 
 func (o *output) json() bool { return *o == "json" }
+
+// slow tells what is waited for where it takes more than a second. Call stop when it is
+// over.
+func slow(w io.Writer, format string, args ...any) (stop func()) {
+	t := time.AfterFunc(time.Second, func() {
+		_, _ = fmt.Fprintf(w, "egret: "+format+"\n", args...)
+	})
+	return func() { t.Stop() }
+}
 
 // write prints v as indented JSON.
 func (o *output) write(w io.Writer, v any) error {

@@ -34,6 +34,7 @@ Exit code: 0 when the new policy is in force, 1 when it has faults and the one b
 			if err != nil {
 				return err
 			}
+			defer slow(cmd.ErrOrStderr(), "waiting for the egret at %s", socket)()
 			var r node.Reloaded
 			err = ops.Do(cmd.Context(), ops.Dial(socket), ops.Call{Method: http.MethodPost, Path: "/v1/reload", Out: &r})
 			if err != nil {

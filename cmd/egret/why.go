@@ -229,7 +229,9 @@ func printExplained(w io.Writer, x explained) {
 	}
 	row("verdict", x.Verdict)
 	row("reason", string(x.Reason))
-	row("why", x.Why)
+	if len(x.Nearest) == 0 { // else they say it, with their owners
+		row("why", x.Why)
+	}
 	row("workload", x.Workload)
 	row("policy", x.Policy)
 	row("owner", x.Owner)
@@ -252,6 +254,7 @@ func (o *whyOptions) walk(cmd *cobra.Command, method, raw string) error {
 	if err != nil {
 		return err
 	}
+	defer slow(cmd.ErrOrStderr(), "waiting for the egret at %s, which walks the whole way", socket)()
 	var walk proxy.Walk
 	err = ops.Do(cmd.Context(), ops.Dial(socket), ops.Call{Method: http.MethodPost, Path: "/v1/walk", Out: &walk, In: node.WalkRequest{
 		ID: o.as, Method: ask.Method, Target: ask.Target.String(), Path: ask.Path, Query: query,
@@ -268,22 +271,36 @@ func (o *whyOptions) tellWalk(w io.Writer, walk proxy.Walk) error {
 			return err
 		}
 	} else {
-		for _, s := range walk.Stages {
-			mark := "ok"
-			if !s.OK {
-				mark = "FAILED"
-			}
-			_, _ = fmt.Fprintf(w, "%-11s %-7s %8s  %s\n", s.Name, mark, s.Took.Round(time.Microsecond*100), escape.Terminal(s.Detail))
-			if !s.OK {
-				_, _ = fmt.Fprintf(w, "%-11s %-7s %8s  %s: %s\n", "", "", "", s.Reason, escape.Terminal(s.Hint))
-			}
-		}
-		_, _ = fmt.Fprintf(w, "recorded as %s\n", walk.ID)
+		printWalk(w, walk)
 	}
 	if !walk.OK {
 		return exitCode(exitDenied)
 	}
 	return nil
+}
+
+func printWalk(w io.Writer, walk proxy.Walk) {
+	row := func(name, mark, took, text string) {
+		_, _ = fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-11s %-7s %8s  %s", name, mark, took, escape.Terminal(text)), " "))
+	}
+	for _, s := range walk.Stages {
+		if s.OK {
+			row(s.Name, "ok", milliseconds(s.Took), s.Detail)
+			continue
+		}
+		row(s.Name, "FAILED", milliseconds(s.Took), s.Detail)
+		row("", "", "reason", string(s.Reason))
+		row("", "", "hint", s.Hint)
+	}
+	_, _ = fmt.Fprintf(w, "recorded as %s\n", walk.ID)
+}
+
+// milliseconds prints a duration in the one unit that a column is read in.
+func milliseconds(d time.Duration) string {
+	if d < 50*time.Microsecond {
+		return "<0.1ms"
+	}
+	return fmt.Sprintf("%.1fms", float64(d)/float64(time.Millisecond))
 }
 
 // record explains a request by its record.
