@@ -1,0 +1,276 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build integration && linux
+
+package spire
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"golang.org/x/sys/unix"
+
+	"github.com/egret-proxy/egret/identity"
+	"github.com/egret-proxy/egret/internal/sockopt"
+)
+
+// asProgram makes a copy of the test binary a program that does what it is told on its
+// standard input, one command a line, and answers each with one line.
+const asProgram = "EGRET_TEST_PROGRAM"
+
+// obey knows: dial NETWORK ADDRESS, and burst ADDRESS COUNT FIRSTPORT PORTS.
+func obey() {
+	var held []net.Conn
+	for s := bufio.NewScanner(os.Stdin); s.Scan(); {
+		words := strings.Fields(s.Text())
+		var err error
+		switch words[0] {
+		case "dial":
+			var c net.Conn
+			if c, err = net.Dial(words[1], words[2]); err == nil {
+				held = append(held, c)
+			}
+		case "burst":
+			err = burst(words[1], number(words[2]), number(words[3]), number(words[4]))
+		}
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Println("ok")
+	}
+	for _, c := range held {
+		_ = c.Close()
+	}
+}
+
+func number(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}
+
+// burst makes connections from ports of a small range that every program uses, and says
+// on each who it is, which egret must not believe but the test does. Every fifth is
+// reset at once, and its port free for the next program.
+func burst(address string, count, first, ports int) error {
+	for done := 0; done < count; {
+		c, err := dialFrom(address, first+rand.IntN(ports))
+		if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ECONNRESET) {
+			continue // another program has the port
+		}
+		if err != nil {
+			return err
+		}
+		done++
+		_, err = fmt.Fprintf(c, "%d\n", os.Geteuid())
+		if err == nil && done%5 != 0 {
+			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+			_, err = io.ReadFull(c, make([]byte, 1))
+		}
+		_ = c.(*net.TCPConn).SetLinger(0)
+		_ = c.Close()
+		// A connection that is refused is reset; nothing is wrong with that.
+		if err != nil && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) && !errors.Is(err, io.EOF) {
+			return err
+		}
+	}
+	return nil
+}
+
+func dialFrom(address string, port int) (net.Conn, error) {
+	d := net.Dialer{
+		LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port},
+		Control: func(_, _ string, raw syscall.RawConn) (err error) {
+			return errors.Join(raw.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+			}), err)
+		},
+	}
+	return d.Dial("tcp4", address)
+}
+
+// program is such a process.
+type program struct {
+	t    *testing.T
+	pid  int
+	in   io.WriteCloser
+	out  *bufio.Reader
+	stop func()
+}
+
+func run(t *testing.T, uid uint32, group string) *program {
+	t.Helper()
+	p, err := launch(uid, group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.t = t
+	t.Cleanup(p.stop)
+	return p
+}
+
+func launch(uid uint32, group string) (*program, error) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Dir, cmd.Env = "/", []string{asProgram + "=1"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Pdeathsig: syscall.SIGKILL}
+	if group != "" {
+		fd, err := unix.Open(group, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer unix.Close(fd)
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
+	}
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+		return nil, err
+	}
+	return &program{
+		pid: cmd.Process.Pid, in: in, out: bufio.NewReader(out),
+		stop: func() { _ = in.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() },
+	}, nil
+}
+
+func (p *program) tell(command string) error {
+	if _, err := fmt.Fprintln(p.in, command); err != nil {
+		return err
+	}
+	line, err := p.out.ReadString('\n')
+	if line != "ok\n" {
+		return fmt.Errorf("%s: %q: %w", command, line, err)
+	}
+	return nil
+}
+
+// connect has the program dial, and returns our end.
+func (p *program) connect(l net.Listener) net.Conn {
+	p.t.Helper()
+	if err := p.tell("dial " + l.Addr().Network() + " " + l.Addr().String()); err != nil {
+		p.t.Fatal(err)
+	}
+	c, err := l.Accept()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// group makes a cgroup for the life of the test.
+func group(t *testing.T, name string) string {
+	t.Helper()
+	for _, mount := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+		if _, err := os.Stat(filepath.Join(mount, "cgroup.procs")); err != nil {
+			continue
+		}
+		dir := filepath.Join(mount, fmt.Sprintf("egret-spire-%d-%s", os.Getpid(), name))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Skipf("cannot make a cgroup: %v", err)
+		}
+		t.Cleanup(func() {
+			for range 200 { // its processes have just ended
+				if os.Remove(dir) == nil {
+					return
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			t.Errorf("cgroup %s is left", dir)
+		})
+		return dir
+	}
+	t.Skip("no cgroup v2")
+	return ""
+}
+
+func listen(t *testing.T, network string) net.Listener {
+	t.Helper()
+	address := "127.0.0.1:0"
+	if network == "unix" {
+		dir, err := os.MkdirTemp("", "egret-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		address = filepath.Join(dir, "s")
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	if network == "unix" {
+		if err := os.Chmod(address, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l
+}
+
+// resolve does what a listener does with a connection.
+func resolve(g *sockopt.Diag, r identity.Resolver, c net.Conn) (identity.Caller, error) {
+	f, err := g.PeerFacts(c)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return r.Resolve(ctx, identity.Peer{Proc: &identity.Process{PID: f.PID, UID: f.UID, Cgroup: f.Cgroup, PIDFD: f.PIDFD()}})
+}
+
+func diag(t *testing.T) *sockopt.Diag {
+	t.Helper()
+	g, err := sockopt.OpenDiag()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	return g
+}
+
+func idOf(c identity.Caller, err error) (spiffeid.ID, error) {
+	if err != nil {
+		return spiffeid.ID{}, err
+	}
+	w, err := c.Workload()
+	return w.ID, err
+}
+
+// known waits until a caller is known, as it is once its entry has reached the agent.
+func known(t *testing.T, r identity.Resolver, p *program, l net.Listener, want spiffeid.ID) identity.Caller {
+	t.Helper()
+	g := diag(t)
+	var last error
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		c, err := resolve(g, r, p.connect(l))
+		id, err := idOf(c, err)
+		if err == nil && id != want {
+			t.Fatalf("credited to %q, want %q", id, want)
+		}
+		if err == nil {
+			return c
+		}
+		last = err
+	}
+	t.Fatalf("not known as %q: %v", want, last)
+	return nil
+}
