@@ -15,6 +15,9 @@ PLATFORMS = linux/amd64 linux/arm64 darwin/arm64
 # The race detector needs cgo, and so a C compiler.
 HAVE_CC := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo yes)
 
+# Tests that measure time fail where others share the machine, and under the race detector.
+PACKAGES = $(shell $(GO) list ./... | grep -v '/bench')
+
 FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
 BENCH     ?= .
@@ -36,13 +39,13 @@ demo: build ## the whole story on this machine, nothing to configure
 	@bin/egret demo
 
 .PHONY: test
-test: ## vet and all tests of all packages, a few minutes, nothing but Go
+test: ## vet and all tests, a few minutes, nothing but Go; those of bench/ need a quiet machine: go test ./bench/...
 	$(GO) vet ./...
 ifeq ($(HAVE_CC),yes)
-	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(PACKAGES)
 else
 	@echo "no C compiler ($$($(GO) env CC)): testing without the race detector"
-	CGO_ENABLED=0 $(GO) test -timeout 10m ./...
+	CGO_ENABLED=0 $(GO) test -timeout 10m $(PACKAGES)
 endif
 
 .PHONY: integration

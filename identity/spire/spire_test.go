@@ -139,17 +139,17 @@ func (a *agent) bundles(ctx context.Context, send func(map[string][]byte) error)
 	return nil
 }
 
-func (s admin) SubscribeToX509Bundles(_ *delegated.SubscribeToX509BundlesRequest, out grpc.ServerStreamingServer[delegated.SubscribeToX509BundlesResponse]) error {
-	if s.err != nil {
-		return s.err
+func (a admin) SubscribeToX509Bundles(_ *delegated.SubscribeToX509BundlesRequest, out grpc.ServerStreamingServer[delegated.SubscribeToX509BundlesResponse]) error {
+	if a.err != nil {
+		return a.err
 	}
-	return s.bundles(out.Context(), func(m map[string][]byte) error {
+	return a.bundles(out.Context(), func(m map[string][]byte) error {
 		return out.Send(&delegated.SubscribeToX509BundlesResponse{CaCertificates: m})
 	})
 }
 
-func (s admin) SubscribeToJWTBundles(_ *delegated.SubscribeToJWTBundlesRequest, out grpc.ServerStreamingServer[delegated.SubscribeToJWTBundlesResponse]) error {
-	b, err := s.issuer.Bundles().GetJWTBundleForTrustDomain(td)
+func (a admin) SubscribeToJWTBundles(_ *delegated.SubscribeToJWTBundlesRequest, out grpc.ServerStreamingServer[delegated.SubscribeToJWTBundlesResponse]) error {
+	b, err := a.issuer.Bundles().GetJWTBundleForTrustDomain(td)
 	if err != nil {
 		return err
 	}
