@@ -44,7 +44,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// obey knows: dial NETWORK ADDRESS [PORT], exec FILE.
+// obey knows: dial NETWORK ADDRESS [PORT], exec FILE, and egret NETWORK ADDRESS, which
+// is to identify one caller and to say who it is.
 func obey(in io.Reader) {
 	var held []net.Conn
 	for s := bufio.NewScanner(in); s.Scan(); {
@@ -56,6 +57,9 @@ func obey(in io.Reader) {
 			if c, err = dialFrom(words[1], words[2], words[3:]...); err == nil {
 				held = append(held, c)
 			}
+		case "egret":
+			fmt.Println(identifyOne(words[1], words[2]))
+			continue
 		case "exec":
 			err = syscall.Exec(words[1], words[1:], os.Environ())
 		}
@@ -68,6 +72,47 @@ func obey(in io.Reader) {
 	for _, c := range held {
 		_ = c.Close()
 	}
+}
+
+// identifyOne listens, says so, and returns who the first caller is.
+func identifyOne(network, address string) string {
+	l, err := net.Listen(network, address)
+	if err != nil {
+		return err.Error()
+	}
+	defer l.Close()
+	if network == "unix" {
+		_ = os.Chmod(address, 0o666)
+	}
+	fmt.Println(l.Addr())
+	c, err := l.Accept()
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	issuer, err1 := embedded.New(embedded.Options{TrustDomain: td})
+	groups, err2 := kernel.FindCgroups()
+	g, err3 := sockopt.OpenDiag()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err.Error()
+	}
+	defer g.Close()
+	f, err := g.PeerFacts(c)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	r, err := New(Options{Attestor: byUser(issuer), Cgroups: groups, Hybrid: true, TrustDomains: []spiffeid.TrustDomain{td}})
+	if err != nil {
+		return err.Error()
+	}
+	defer r.Close()
+	caller, err := r.Resolve(context.Background(), identity.Peer{Proc: &identity.Process{PID: f.PID, UID: f.UID, Cgroup: f.Cgroup, PIDFD: f.PIDFD()}})
+	if err != nil {
+		return err.Error()
+	}
+	w, err := caller.Workload()
+	return fmt.Sprint(w.ID, " ", err)
 }
 
 // dialFrom dials, over TCP from a port that may just have been another socket's.
@@ -280,16 +325,24 @@ func newFake(t testing.TB) *fake {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return byUser(i)
+}
+
+func byUser(i *embedded.Issuer) *fake {
 	f := &fake{issuer: i}
 	f.watch = func(ctx context.Context, r Reference, update func([]*x509svid.SVID) error) error {
-		var ids []spiffeid.ID
-		switch r.Facts.UID {
-		case aliceUID:
-			ids = append(ids, alice)
-		case bobUID:
-			ids = append(ids, bob)
+		var svids []*x509svid.SVID
+		for uid, id := range map[uint32]spiffeid.ID{aliceUID: alice, bobUID: bob} {
+			if r.Facts.UID != uid {
+				continue
+			}
+			svid, err := i.MintX509(id, time.Hour)
+			if err != nil {
+				return err
+			}
+			svids = append(svids, svid)
 		}
-		if err := update(f.mint(t, time.Hour, ids...)); err != nil {
+		if err := update(svids); err != nil {
 			return err
 		}
 		<-ctx.Done()

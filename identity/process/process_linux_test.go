@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -582,6 +583,65 @@ func TestPassedSocketIsItsCreators(t *testing.T) {
 	if _, id, err := resolve(t, r, peer(t, c)); !errors.Is(err, identity.ErrGone) {
 		t.Errorf("the socket in our hands is %q, %v; want ErrGone", id, err)
 	}
+}
+
+// TestMUST_P1_UnprivilegedIsEnough: egret as a user of its own, without a capability,
+// knows the programs of other users.
+func TestMUST_P1_UnprivilegedIsEnough(t *testing.T) {
+	needRoot(t)
+	const egretUID = 47009
+	dir := group(t, "unprivileged")
+	for _, network := range []string{"tcp", "unix"} {
+		for uid, want := range map[uint32]string{
+			aliceUID: alice.String() + " <nil>", bobUID: bob.String() + " <nil>",
+		} {
+			folder, err := os.MkdirTemp("", "egret")
+			if err := errors.Join(err, os.Chmod(folder, 0o777)); err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(folder)
+			address := "127.0.0.1:0"
+			if network == "unix" {
+				address = filepath.Join(folder, "s")
+			}
+			p, caller := run(t, as{uid: egretUID, gid: egretUID}), run(t, as{uid: uid, cgroup: dir})
+			if _, err := fmt.Fprintln(p.in, "egret", network, address); err != nil {
+				t.Fatal(err)
+			}
+			address, err = p.out.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			caller.tell("dial " + network + " " + strings.TrimSpace(address))
+			if line, err := p.out.ReadString('\n'); err != nil || line != want+"\n" {
+				t.Errorf("%s, uid %d: got %q, %v; want %q", network, uid, line, err, want)
+			}
+		}
+	}
+}
+
+// TestHybridIsWatched: on a machine with v1 groups too, two of those in one v2 group may
+// be two containers.
+func TestHybridIsWatched(t *testing.T) {
+	if !cgroups(t).Hybrid() {
+		t.Skip("this machine has cgroup v2 alone")
+	}
+	const pids = "/sys/fs/cgroup/pids"
+	container := filepath.Join(pids, fmt.Sprintf("egret-test-%d", os.Getpid()))
+	if err := os.Mkdir(container, 0o755); err != nil {
+		t.Skip(err)
+	}
+	defer os.Remove(container)
+	r := resolver(t, Options{Attestor: newFake(t)})
+	dir := group(t, "hybrid")
+	p, other := run(t, as{uid: aliceUID, cgroup: dir}), run(t, as{uid: aliceUID, cgroup: dir})
+	if err := os.WriteFile(filepath.Join(container, "cgroup.procs"), []byte(strconv.Itoa(other.pid)), 0o600); err != nil {
+		t.Skip(err)
+	}
+	l := listen(t, "tcp")
+	wantRefused(t, r, p.connect(l), identity.ErrUnknown)
+	other.stop()
+	wantID(t, r, p.connect(l), alice)
 }
 
 func TestSessionsAreBounded(t *testing.T) {
