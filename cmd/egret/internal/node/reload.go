@@ -118,7 +118,7 @@ func interceptedHosts(b *config.Bundle) []string {
 // in force, or keeps what is in force and says why. It returns how many connections and
 // streams the new policy has cut.
 func (n *Node) Reload() (cut int, err error) {
-	defer n.reloading()() //nolint:revive // tells the beginning and the end
+	defer n.reloading()()
 	r := n.reload
 	r.mu.Lock()
 	defer r.mu.Unlock()
