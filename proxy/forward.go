@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,6 @@ func (s *Server) newForward() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      wire{s},
-		FlushInterval:  -1, // what the SaaS has sent is on its way to the client at once
 		BufferPool:     &bufferPool{},
 		ModifyResponse: inspect,
 		ErrorHandler:   failed,
@@ -171,6 +171,7 @@ type responseWriter struct {
 	http.ResponseWriter
 	x       *exchange
 	status  int
+	length  int64        // declared by Content-Length; 0: not, or nothing
 	n       atomic.Int64 // to the client
 	upIn    atomic.Int64 // from the client on an upgraded connection
 	refusal *refusal     // why Hijack refused
@@ -186,6 +187,7 @@ func (w *responseWriter) WriteHeader(status int) {
 		w.status = status
 		w.x.answer()
 		w.x.announce(w.Header())
+		w.length, _ = strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64)
 	} else {
 		cleanResponse(w.Header(), w.x.decision.Rule, w.x.cred != nil)
 		dropReflected(w.Header(), w.x.injected)
@@ -193,13 +195,20 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Write implements http.ResponseWriter.
+// Write implements http.ResponseWriter. What the SaaS has sent is on its way to the
+// client at once: bodies of unknown length are flushed by the forwarder, header first,
+// those of a declared length here, with their first bytes. So a small answer is one
+// write and one TLS record, header and body. The last piece is flushed like any other:
+// an HTTP/2 server may end its stream later than its body.
 func (w *responseWriter) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(p)
 	w.n.Add(int64(n))
+	if err == nil && w.length > 0 {
+		w.Flush()
+	}
 	return n, err
 }
 

@@ -229,7 +229,8 @@ func (p *Pool) take(k poolKey, n need) *upstreamConn {
 		if n.fresh && k.proto == protoH1 && time.Since(time.Unix(0, uc.lastIdle.Load())) > freshFor {
 			continue
 		}
-		if uc.cc.Reserve() == nil {
+		// Reserve makes an error and calls the state hook for every busy connection.
+		if uc.cc.Available() > 0 && uc.cc.Reserve() == nil {
 			return uc
 		}
 	}

@@ -20,6 +20,8 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/egret-proxy/egret/audit"
+	"github.com/egret-proxy/egret/internal/saas"
+	"github.com/egret-proxy/egret/policy"
 )
 
 func TestEachSideSpeaksTheSameProtocol(t *testing.T) {
@@ -399,4 +401,41 @@ func TestManyRequestsAtOnceEachGetAnUpstreamConnection(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A body of declared length that comes in pieces arrives in pieces: nothing waits in
+// egret for more.
+func TestPiecesOfADeclaredLengthArriveAsTheyCome(t *testing.T) {
+	const host = "trickle." + echoHost // below a name that the CA permits
+	next := make(chan struct{})
+	trickle := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "6")
+		for _, piece := range []string{"one", "two"} {
+			_, _ = io.WriteString(w, piece)
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-next:
+			case <-r.Context().Done():
+			}
+		}
+	})
+	for name, change := range map[string][]func(*http.Transport){"h2": nil, "h1": {http1}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(c *worldConfig) { c.hosts = []saas.Host{{Name: host, Handler: trickle}} }, func(c *worldConfig) {
+				c.policy = func(s *policy.Set) { s.Destinations[0].Hosts = append(s.Destinations[0].Hosts, host) }
+			})
+			resp, err := w.client("sidecar", change...).Get("https://" + host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			for _, want := range []string{"one", "two"} {
+				got := make([]byte, 3)
+				if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != want {
+					t.Fatalf("got %q, %v instead of %q", got, err, want)
+				}
+				next <- struct{}{}
+			}
+		})
+	}
 }
