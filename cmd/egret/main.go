@@ -9,12 +9,20 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 	_ "time/tzdata" // schedules name time zones; small images have no zone files
 )
+
+// again is how long after the first a signal is taken for the same: timeout(1) and some
+// shells send it to the process and then to its whole group.
+const again = time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for anything
+	context.AfterFunc(ctx, func() {
+		time.Sleep(again)
+		stop() // another signal does not wait for anything
+	})
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

@@ -29,7 +29,7 @@ say so. SIGHUP also reopens the audit file. Settings of egret.yaml itself need a
 restart. Under systemd it notifies (Type=notify-reload), feeds the watchdog and takes
 sockets (address: systemd:NAME).
 
-A second SIGINT or SIGTERM ends it at once.`,
+A second SIGINT or SIGTERM, a second or more later, ends it at once.`,
 		Example: "  egret run -c /etc/egret/egret.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
