@@ -25,7 +25,6 @@ import (
 	"github.com/egret-proxy/egret/identity"
 	"github.com/egret-proxy/egret/identity/kernel"
 	"github.com/egret-proxy/egret/identity/process"
-	"github.com/egret-proxy/egret/identity/spire"
 	"github.com/egret-proxy/egret/internal/sockopt"
 )
 
@@ -140,8 +139,7 @@ func TestMUST_I6_DeadPID(t *testing.T) {
 func TestNotAuthorized(t *testing.T) {
 	w := newWorld(t)
 	d := w.delegated()
-	source := w.source()
-	b := w.broker(source)
+	b := w.broker(w.source())
 	conf, err := os.ReadFile(w.dir + "/agent.conf")
 	if err != nil {
 		t.Fatal(err)
@@ -160,8 +158,6 @@ func TestNotAuthorized(t *testing.T) {
 			t.Errorf("%s: credited to %q", name, id)
 		}
 	}
-	_ = source
-	var _ *spire.Delegated = d
 }
 
 // TestEntryComesAndGoes: revoked within the agent's sync (5 s) plus 1 s.
