@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/egret-proxy/egret/internal/levenshtein"
 )
 
 // maxSuggest bounds the names for which a neighbour is looked for: the distance costs
@@ -37,7 +39,7 @@ func nearest(name string, known []string) string {
 	}
 	best, bound := "", max(1, len(name)/3)+1
 	for _, k := range known {
-		if d := distance(fold(name), fold(k)); d < bound {
+		if d := levenshtein.Distance(fold(name), fold(k)); d < bound {
 			best, bound = k, d
 		}
 	}
@@ -47,25 +49,4 @@ func nearest(name string, known []string) string {
 // fold makes client_secret, client-secret and ClientSecret equal to clientSecret.
 func fold(s string) string {
 	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(s))
-}
-
-// distance is Levenshtein's, over bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

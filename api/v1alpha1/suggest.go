@@ -3,7 +3,11 @@
 
 package v1alpha1
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/egret-proxy/egret/internal/levenshtein"
+)
 
 // didYouMean returns a hint with the name that a misspelt one is nearest to, or "".
 func didYouMean(name string, known []string) string {
@@ -12,7 +16,7 @@ func didYouMean(name string, known []string) string {
 		if len(k) > 63 || len(name) > 63 {
 			continue
 		}
-		if d := distance(name, k); d < most || d == most && best != "" && k < best {
+		if d := levenshtein.Distance(name, k); d < most || d == most && best != "" && k < best {
 			best, most = k, d
 		}
 	}
@@ -20,25 +24,4 @@ func didYouMean(name string, known []string) string {
 		return ""
 	}
 	return fmt.Sprintf("did you mean %s?", best)
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := corner
-			if a[i] != b[j] {
-				cost++
-			}
-			corner = row[j+1]
-			row[j+1] = min(cost, row[j]+1, corner+1)
-		}
-	}
-	return row[len(b)]
 }

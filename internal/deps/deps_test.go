@@ -24,8 +24,8 @@ func egretRules() rules {
 			// The stem sees them all, and nobody sees the stem but config and cmd.
 			"proxy": {"identity", "policy", "credential", "certs", "audit", "internal/sockopt"},
 
-			"api":    {"policy", "credential"},
-			"config": {"api", "identity", "policy", "credential", "certs", "audit", "proxy"},
+			"api":    {"policy", "credential", "internal/levenshtein"},
+			"config": {"api", "identity", "policy", "credential", "certs", "audit", "proxy", "internal/levenshtein"},
 			"kube":   {"api", "identity", "credential"},
 			"cmd": {
 				"config", "kube", "api", "identity", "policy", "credential", "certs", "audit", "proxy", "internal", "examples",
