@@ -305,6 +305,7 @@ func (w *world) source() *identity.Source {
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()
 	w.t.Cleanup(func() { cancel(); <-done })
+	<-s.Ready()
 	w.await("egret's own SVID", func() bool { _, err := s.SVID(); return err == nil })
 	return s
 }
