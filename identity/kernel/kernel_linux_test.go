@@ -204,7 +204,8 @@ func group(t *testing.T, c *Cgroups, names ...string) (path string, id uint64) {
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			t.Skipf("cannot make a cgroup: %v", err)
 		}
-		t.Cleanup(func() { _ = os.Remove(dir) })
+		made := dir
+		t.Cleanup(func() { _ = os.Remove(made) })
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
