@@ -90,6 +90,7 @@ func TestMUST_G1_AnAuthorOfPolicyIsNotRoot(t *testing.T) {
 		"other domain":    {scoped(Object{Workload: newWorkload("evil", "spiffe://other.example/ns/team/sa/x")}), iExtra, "spec.spiffeID", "within the scope"},
 		"foreign policy":  {scoped(Object{AccessPolicy: foreign}), iExtra, "spec.workload", "workload within the scope"},
 		"headers":         {func(f *fixture) { f.byPattern.Spec.AllowHeaders = []string{"Sudo"} }, iByPattern, "spec.allowHeaders", "source that has a scope"},
+		"observe":         {func(f *fixture) { f.byPattern.Spec.Mode = "observe" }, iByPattern, "spec.mode", "source that has a scope"},
 		"responses":       {func(f *fixture) { f.byPattern.Spec.Responses = &Responses{SetCookie: true} }, iByPattern, "spec.responses", "source that has a scope"},
 	})
 }

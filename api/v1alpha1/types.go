@@ -222,7 +222,7 @@ type AccessPolicySpec struct {
 	Expires string `json:"expires"`
 	// ReviewBy is a date at or before Expires.
 	ReviewBy string `json:"reviewBy,omitempty"`
-	// Mode is enforce (default) or observe: forward with the caller's own headers and record the verdict that enforce would give.
+	// Mode is enforce (default) or observe: forward with the caller's own headers and record the verdict that enforce would give. observe not in a source with a scope.
 	Mode string `json:"mode,omitempty"`
 	// Upgrade lists protocols that an Upgrade may ask for, lower case. Default: [websocket]; [] for none.
 	Upgrade *[]string `json:"upgrade,omitempty"`

@@ -31,7 +31,7 @@ the policy that they name are checked too, the CA's permitted names included. Wi
 both, egret.yaml is checked where it is there.
 
 It also notes what is not a fault yet: grants that have ended or soon will, and
-reviews that are due.
+reviews that are due, and policies that only observe.
 
 Exit code: 0 without faults, 1 with.`,
 		Example: "  egret check policy/\n  egret check -c /etc/egret/egret.yaml\n  egret check -o json policy/ | jq '.faults[].hint'",
@@ -154,6 +154,9 @@ func (r *checked) notes(b *config.Bundle, now time.Time) {
 			continue
 		}
 		seen[rule.Policy] = true
+		if rule.Observe {
+			r.notef("policy %q only observes: requests that it does not allow are forwarded all the same; owner %s", rule.Policy, rule.Owner)
+		}
 		end, review := rule.Expires, rule.ReviewBy
 		switch {
 		case !now.Before(end):
