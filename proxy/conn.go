@@ -35,6 +35,7 @@ type clientConn struct {
 
 	in, out  atomic.Int64 // raw bytes
 	hijacked bool         // the connection has been taken from the outer server
+	ready    time.Time    // when the handshake was done
 	shook    [2]int64     // raw bytes in and out when the handshake was done
 	proto    string       // what the handshake agreed on, as ALPN names it
 	requests atomic.Int64

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -45,6 +46,7 @@ type exchange struct {
 	closing  bool     // ask the client for a new connection
 
 	bodyIn   atomic.Int64
+	bodyDone atomic.Bool // read to its end, or as far as it came
 	bodyErr  atomic.Bool // reading the client's body failed
 	bodyEnd  atomic.Bool // the upstream wants no more of it
 	readErr  error       // reading the upstream's body failed
@@ -121,9 +123,6 @@ func (s *Server) begin(c *clientConn, w http.ResponseWriter, r *http.Request) *e
 	x.w = &responseWriter{ResponseWriter: w, x: x}
 	if r.Body != nil && r.Body != http.NoBody {
 		x.r.Body = &countingBody{ReadCloser: r.Body, x: x}
-	}
-	if r.ProtoMajor == 1 { // otherwise an early answer never reaches a client that is still uploading
-		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
 	return x
 }
@@ -306,7 +305,37 @@ func (x *exchange) forward() {
 	if cause := x.c.cutCause(); cause != nil {
 		x.cancel(cause) // the cut came just before
 	}
+	if x.r.ProtoMajor == 1 { // otherwise an early answer never reaches a client that is still uploading
+		_ = http.NewResponseController(x.w.ResponseWriter).EnableFullDuplex()
+	}
 	x.s.forward.ServeHTTP(x.w, x.r)
+	if x.r.ProtoMajor == 1 {
+		x.settle()
+	}
+}
+
+// Bounds of what settle reads, as net/http has them for answers without full duplex.
+const (
+	settleBytes = 256 << 10
+	settleTime  = 500 * time.Millisecond
+)
+
+// settle reads the rest of a small upload that was answered early. Closing on it would
+// reset the connection, and the client might never see the answer. With full duplex
+// net/http leaves this to the handler. A client that waits for 100 Continue is not asked
+// for its body.
+func (x *exchange) settle() {
+	if x.r.ContentLength == 0 || x.bodyDone.Load() || x.upgraded.Load() || x.r.Context().Err() != nil {
+		return
+	}
+	if len(x.r.Header["Expect"]) > 0 && x.bodyIn.Load() == 0 {
+		return
+	}
+	x.w.Flush()
+	rc := http.NewResponseController(x.w.ResponseWriter)
+	_ = rc.SetReadDeadline(time.Now().Add(settleTime))
+	_, _ = io.CopyN(io.Discard, x.r.Body, settleBytes)
+	_ = rc.SetReadDeadline(time.Time{})
 }
 
 // refuse answers and notes a refusal. After the response has begun it can only cut.

@@ -106,6 +106,7 @@ func (s *Server) intercept(c *clientConn) {
 		s.handshakeFailed(c, err)
 		return
 	}
+	c.ready = time.Now()
 	c.shook, c.proto = [2]int64{c.in.Load(), c.out.Load()}, tc.ConnectionState().NegotiatedProtocol
 	if s.queue.push(tc) != nil {
 		_ = c.Close()
@@ -199,11 +200,20 @@ func (s *Server) ended(c *clientConn) {
 	if c == nil {
 		return
 	}
-	if c.requests.Load() == 0 && c.used() && c.cutCause() == nil {
+	switch {
+	case c.requests.Load() > 0 || c.cutCause() != nil:
+	case c.used():
 		s.note(c, audit.KindRequest, refuse(reasonBadRequest, nil), 0)
+	case time.Since(c.ready) < hasty:
+		s.note(c, audit.KindHandshake, refuse(reasonClientUnused, nil), 0)
 	}
 	_ = c.Close()
 }
+
+// hasty is how soon after its handshake a client closes that has looked at the
+// certificate late and did not like it (GnuTLS does, without an alert). One that merely
+// opened a connection ahead of need keeps it longer.
+const hasty = 2 * time.Second
 
 // used reports whether more went over the connection after the handshake than an unused
 // one has: a session's close, and the preface and settings of HTTP/2. Both directions

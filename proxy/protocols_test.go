@@ -439,3 +439,16 @@ func TestPiecesOfADeclaredLengthArriveAsTheyCome(t *testing.T) {
 		})
 	}
 }
+
+// GnuTLS clients look at the certificate after the handshake and close without an alert:
+// they leave a record too, which says what it looks like.
+func TestAClientThatClosesAfterItsHandshakeLeavesARecord(t *testing.T) {
+	w := newWorld(t)
+	if err := w.inside(echoHost+":443", echoHost).Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := w.wait(1, any1)[0]
+	if r.Kind != audit.KindHandshake || r.Layer+"/"+r.Reason != string(reasonClientUnused) || r.Workload != jobID {
+		t.Errorf("record %+v", r)
+	}
+}

@@ -70,6 +70,8 @@ const (
 	reasonNoCommonProto policy.Reason = "client/no_common_protocol"
 
 	reasonClientGone policy.Reason = "client/closed"
+	// A client that checks the certificate after the handshake says no more than this.
+	reasonClientUnused policy.Reason = "client/closed_unused"
 )
 
 // ReasonInfo documents one reason: what the application gets and what to do.
@@ -150,6 +152,7 @@ var reasonTable = []ReasonInfo{
 	{reasonClientTrust, 0, "the client does not trust egret's CA", "give the client egret's bundle: egret exec, or the CA variables of its runtime"},
 	{reasonClientTLS, 0, "the client's TLS handshake failed", "check the client"},
 	{reasonNoCommonProto, 0, "the client speaks only HTTP/2 and the SaaS only HTTP/1.1", "let the client offer http/1.1 too"},
+	{reasonClientUnused, 0, "the client closed right after the handshake, as some do that do not trust egret's CA", "give the client egret's bundle: egret exec, or the CA variables of its runtime"},
 	{reasonClientGone, 0, "the client went away", "nothing"},
 }
 

@@ -152,6 +152,9 @@ type countingBody struct {
 func (b *countingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.x.bodyIn.Add(int64(n))
+	if err != nil {
+		b.x.bodyDone.Store(true)
+	}
 	if err != nil && !errors.Is(err, io.EOF) && !b.x.bodyEnd.Load() {
 		b.x.bodyErr.Store(true)
 	}
