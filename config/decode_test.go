@@ -210,8 +210,10 @@ func TestMUST_C9_FaultsHideSecrets(t *testing.T) {
 func TestFaultOfValidationHidesSecrets(t *testing.T) {
 	docs := &Documents{places: []document{{file: "f", root: &yaml.Node{Kind: yaml.MappingNode}}}}
 	for path, want := range map[string]string{
-		"spec.provider.static.value.file":        "[redacted]",
-		"spec.provider.oauth2.clientSecret.file": "[redacted]",
+		"spec.provider.static.value":             "[redacted]",
+		"spec.provider.static.value.token":       "[redacted]",
+		"spec.provider.static.value.file":        "x",
+		"spec.provider.oauth2.clientSecret.file": "x",
 		"spec.inject[0].value":                   "[redacted]",
 		"spec.provider.unheard.of":               "[redacted]",
 		"spec.provider.oauth2.clientID":          "x",

@@ -6,11 +6,8 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/egret-proxy/egret/internal/secret"
 )
 
 // Fault is one thing that is wrong with a configuration. Line and Column count from
@@ -99,34 +96,4 @@ func (fs Faults) sorted() Faults {
 			cmp.Compare(a.Column, b.Column), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Rule, b.Rule))
 	})
 	return slices.Compact(fs)
-}
-
-// secretPath matches what is at or below a place that holds a secret or says where
-// one is. Whole segments only.
-var secretPath = regexp.MustCompile(`(^|\.)(clientSecret|value|password)($|[.\[])`)
-
-// openProvider are the members of a provider that never hold a secret, so that their
-// faults can show what is there.
-var openProvider = regexp.MustCompile(`\.(grant|tokenURL|clientID|clientAuth|assertionAudience|scopes|audience|resource|roots|dial|allowPrivate|username)(\[\d+\])?$`)
-
-// shown returns the value as a fault may show it.
-func shown(path, value string) string {
-	if value == "" || !hidden(path) && !carriesCredentials(value) {
-		return value
-	}
-	return secret.Redacted
-}
-
-// hidden reports whether values at this path are never shown.
-func hidden(path string) bool {
-	if secretPath.MatchString(path) {
-		return true
-	}
-	return strings.HasPrefix(path, "spec.provider") && !openProvider.MatchString(path)
-}
-
-// carriesCredentials recognises URLs with user info or a query.
-func carriesCredentials(value string) bool {
-	_, rest, ok := strings.Cut(value, "://")
-	return ok && strings.ContainsAny(rest, "@?")
 }

@@ -4,10 +4,8 @@
 package config
 
 import (
-	"bytes"
 	"crypto/x509"
 	"errors"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -30,6 +28,9 @@ type LoadOptions struct {
 	// read. A load with faults gives no Bundle, and whoever waits for them to be put right
 	// must watch the files that it wanted, not only those of the last good one.
 	Looked func(Snapshot)
+	// SecretsElsewhere is for who judges policy away from the node: in a review there are
+	// no secrets. What is missing of them is in Bundle.Notes then, and no fault.
+	SecretsElsewhere bool
 	// Env is the machine; the zero Env is the real one.
 	Env Env
 }
@@ -41,6 +42,7 @@ type Bundle struct {
 	Objects  []api.Object // what it was compiled from, for reports
 	Files    []string     // every file that was read or is named as the place of a secret
 	Snapshot Snapshot     // of the policy folders and Files, from before they were read, for Watch
+	Notes    []string     // what LoadOptions.SecretsElsewhere has let pass, one sentence each
 	Digest   string       // changes with every object, root and bound that a decision depends on
 }
 
@@ -64,7 +66,7 @@ func Load(node *Node, opt LoadOptions) (*Bundle, Faults) {
 	}
 	return &Bundle{
 		Node: node, Compiled: compiled, Objects: docs.Objects, Digest: compiled.Set.Digest,
-		Files: slices.Concat(docs.Files, l.files), Snapshot: l.seen,
+		Files: slices.Concat(docs.Files, l.files), Snapshot: l.seen, Notes: l.notes,
 	}, nil
 }
 
@@ -83,6 +85,7 @@ type loader struct {
 	docs   *Documents
 	faults Faults
 	files  []string // named by objects that may name files
+	notes  []string
 	seen   Snapshot
 }
 
@@ -184,48 +187,4 @@ func (l *loader) permitHint(host string) string {
 		return l.opt.PermitHint(host)
 	}
 	return "run: egret ca issue --host " + shellWord(host)
-}
-
-func (l *loader) provider(i int, p *api.Provider) {
-	if p.Static != nil {
-		l.secret(i, "spec.provider.static.value", &p.Static.Value)
-	}
-	if p.OAuth2 != nil && p.OAuth2.ClientSecret != nil {
-		l.secret(i, "spec.provider.oauth2.clientSecret", p.OAuth2.ClientSecret)
-	}
-}
-
-// secret checks that a secret is where the object says, without keeping it (MUST P3).
-func (l *loader) secret(i int, path string, s *api.SecretSource) {
-	switch {
-	case s.File != "":
-		l.secretFile(i, path+".file", s.File)
-	case s.SystemdCredential != "":
-		dir := l.env.Getenv("CREDENTIALS_DIRECTORY")
-		if dir == "" {
-			l.bad(i, path+".systemdCredential", "", "must be a credential of egret's unit, which has none", "add LoadCredential=NAME:FILE to the unit")
-			return
-		}
-		l.secretFile(i, path+".systemdCredential", filepath.Join(dir, s.SystemdCredential))
-	case !l.node.Secrets.AllowEnv:
-		l.bad(i, path+".env", "", "must not be used, the node does not allow secrets from the environment",
-			"use file, or set secrets: {allowEnv: true} in egret.yaml: other processes of the same user can read it")
-	case l.env.Getenv(s.Env) == "":
-		l.bad(i, path+".env", "", "must name a variable that is set", "")
-	}
-}
-
-func (l *loader) secretFile(i int, path, name string) {
-	if err := regular(l.env, name, maxSecretBytes); err != nil {
-		l.bad(i, path, name, mustBeReadable(err), "")
-		return
-	}
-	data, err := l.env.ReadFile(name)
-	switch {
-	case err != nil:
-		l.bad(i, path, name, mustBeReadable(err), "")
-	case len(bytes.TrimSpace(data)) == 0:
-		l.bad(i, path, name, "must be a file that is not empty", "")
-	}
-	clear(data)
 }

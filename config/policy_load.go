@@ -29,6 +29,14 @@ func (d *Documents) Fault(object int, f api.Fault) Fault {
 	return d.places[object].fault(f.Path, f.Value, f.Rule, f.Hint)
 }
 
+// written returns the scalar that stands at a path of an object, "" if there is none.
+func (d *Documents) written(object int, path string) string {
+	if object < 0 || object >= len(d.places) {
+		return ""
+	}
+	return d.places[object].text(path)
+}
+
 // LoadPolicy reads and decodes the policy documents of all paths, and reports every
 // fault of reading and decoding. The objects are not validated. Documents holds what
 // could be decoded even where there are faults, for checks that report more of them;
@@ -76,13 +84,18 @@ func header(d document) head {
 	return head{APIVersion: d.text("apiVersion"), Kind: d.text("kind")}
 }
 
-// text returns the scalar at a top-level key, "" if there is none.
-func (d document) text(key string) string {
-	_, value, rest := step(d.root, key)
-	if value == nil || rest != "" || value.Kind != yaml.ScalarNode || isNull(value) {
+// text returns the scalar at a path, "" if there is none.
+func (d document) text(path string) string {
+	node := d.root
+	for path != "" {
+		if _, node, path = step(node, path); node == nil {
+			return ""
+		}
+	}
+	if node.Kind != yaml.ScalarNode || isNull(node) {
 		return ""
 	}
-	return value.Value
+	return node.Value
 }
 
 // decodeObject decodes a document by its kind.

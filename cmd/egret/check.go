@@ -28,7 +28,8 @@ func newCheckCommand() *cobra.Command {
 		Long: `Read settings and policy exactly as egret run does and report every fault with its
 file, line, rule and a hint. PATH is a policy file or folder; with -c the settings and
 the policy that they name are checked too, the CA's permitted names included. Without
-both, egret.yaml is checked where it is there.
+both, egret.yaml is checked where it is there. Secret files are needed with -c only:
+in a review there are none.
 
 It also notes what is not a fault yet: grants that have ended or soon will, and
 reviews that are due, and policies that only observe.
@@ -94,11 +95,11 @@ func check(file string, paths []string) (*checked, error) {
 		node, faults := config.LoadNode(file, config.Env{})
 		r.Faults = append(r.Faults, faults...)
 		if node != nil {
-			r.load(node)
+			r.load(node, config.LoadOptions{})
 		}
 	}
 	if len(paths) > 0 {
-		r.load(policyOnly(paths))
+		r.load(policyOnly(paths), config.LoadOptions{SecretsElsewhere: true})
 	}
 	return r, nil
 }
@@ -119,8 +120,7 @@ func policyOnly(paths []string) *config.Node {
 	return &node
 }
 
-func (r *checked) load(node *config.Node) {
-	opt := config.LoadOptions{}
+func (r *checked) load(node *config.Node, opt config.LoadOptions) {
 	if files := node.Certs.Issuer.File; len(files) > 0 {
 		list := make([]certs.IssuerFile, 0, len(files))
 		for _, f := range files {
@@ -138,6 +138,7 @@ func (r *checked) load(node *config.Node) {
 	if b == nil {
 		return
 	}
+	r.Notes = append(r.Notes, b.Notes...)
 	set := b.Compiled.Set
 	r.Found = append(r.Found, count(len(set.Bindings), "workload"), count(len(set.Destinations), "destination"),
 		count(len(b.Compiled.Credentials), "credential"), count(len(set.Rules)+len(set.Tunnels), "rule"))

@@ -131,8 +131,10 @@ func (o *whyOptions) parseURL(method, raw string) (policy.Request, string, error
 // load compiles the policy that the flags name.
 func (o *whyOptions) load() (*policy.Policy, error) {
 	var cfg *config.Node
+	var opt config.LoadOptions
 	switch {
 	case len(o.policies) > 0:
+		opt.SecretsElsewhere = true // they play no part in a decision
 		cfg = policyOnly(o.policies)
 	case orDefaultFile(o.file) != "":
 		n, err := o.node()
@@ -144,7 +146,7 @@ func (o *whyOptions) load() (*policy.Policy, error) {
 	default:
 		return nil, usagef("name the policy with --policy, or the node's settings with -c")
 	}
-	b, faults := config.Load(cfg, config.LoadOptions{})
+	b, faults := config.Load(cfg, opt)
 	if len(faults) > 0 {
 		return nil, faults
 	}

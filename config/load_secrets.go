@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	api "github.com/egret-proxy/egret/api/v1alpha1"
+)
+
+func (l *loader) provider(i int, p *api.Provider) {
+	if p.Static != nil {
+		l.secret(i, "spec.provider.static.value", &p.Static.Value)
+	}
+	if p.OAuth2 != nil && p.OAuth2.ClientSecret != nil {
+		l.secret(i, "spec.provider.oauth2.clientSecret", p.OAuth2.ClientSecret)
+	}
+}
+
+// secret checks that a secret is where the object says, without keeping it (MUST P3).
+func (l *loader) secret(i int, path string, s *api.SecretSource) {
+	switch {
+	case s.File != "":
+		l.secretFile(i, path+".file", s.File)
+	case l.opt.SecretsElsewhere: // the environment of egret is not the one here
+	case s.SystemdCredential != "":
+		dir := l.env.Getenv("CREDENTIALS_DIRECTORY")
+		if dir == "" {
+			l.bad(i, path+".systemdCredential", "", "must be a credential of egret's unit, which has none", "add LoadCredential=NAME:FILE to the unit")
+			return
+		}
+		l.secretFile(i, path+".systemdCredential", filepath.Join(dir, s.SystemdCredential))
+	case !l.node.Secrets.AllowEnv:
+		l.bad(i, path+".env", "", "must not be used, the node does not allow secrets from the environment",
+			"use file, or set secrets: {allowEnv: true} in egret.yaml: other processes of the same user can read it")
+	case l.env.Getenv(s.Env) == "":
+		l.bad(i, path+".env", "", "must name a variable that is set", "")
+	}
+}
+
+func (l *loader) secretFile(i int, path, name string) {
+	written := l.docs.written(i, path) // a token that was made absolute looks like a path
+	err := regular(l.env, name, maxSecretBytes)
+	var data []byte
+	if err == nil {
+		data, err = l.env.ReadFile(name)
+	}
+	switch {
+	case err != nil && l.opt.SecretsElsewhere && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)):
+		l.notes = append(l.notes, fmt.Sprintf("secret file %s is not here; egret run needs it", shown(path, written)))
+	case err != nil:
+		l.bad(i, path, written, mustBeReadable(err), "")
+	case len(bytes.TrimSpace(data)) == 0:
+		l.bad(i, path, written, "must be a file that is not empty", "")
+	}
+	clear(data)
+}
