@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -46,7 +45,7 @@ func (s *Server) newOuter(e *Entrance) *http.Server {
 		IdleTimeout:                  s.limits.Idle,
 		MaxHeaderBytes:               2 * s.limits.HeaderBytes, // our own 431 speaks first
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(s.deps.Logger.With("listener", e.Name).Handler(), slog.LevelDebug),
+		ErrorLog:                     libraryLog(s.deps.Logger.With("listener", e.Name)),
 		BaseContext:                  func(net.Listener) context.Context { return s.base },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, rawKey{}, rawConn(c))

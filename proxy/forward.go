@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -19,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"github.com/egret-proxy/egret/audit"
+	"github.com/egret-proxy/egret/internal/wireerr"
 )
 
 // newForward makes the one forwarder of all exchanges. It copies both ways without
@@ -30,7 +30,7 @@ func (s *Server) newForward() *httputil.ReverseProxy {
 		BufferPool:     &bufferPool{},
 		ModifyResponse: inspect,
 		ErrorHandler:   failed,
-		ErrorLog:       slog.NewLogLogger(s.deps.Logger.With("component", "forward").Handler(), slog.LevelDebug),
+		ErrorLog:       libraryLog(s.deps.Logger.With("component", "forward")),
 	}
 }
 
@@ -141,6 +141,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 		cleanTrailer(b.resp.Trailer)
 		dropReflected(b.resp.Trailer, b.x.injected)
 	default:
+		err = wireerr.Wrap(err)
 		b.x.readErr = err
 	}
 	return n, err

@@ -23,6 +23,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/egret-proxy/egret/internal/wireerr"
 	"github.com/egret-proxy/egret/policy"
 )
 
@@ -310,13 +311,13 @@ func classifyHandshake(ctx context.Context, err error) error {
 	var verify *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &verify):
-		return fmt.Errorf("%w: %w", errVerify, err)
+		return fmt.Errorf("%w: %w", errVerify, wireerr.Wrap(err))
 	case remoteAlert(err) == alertNoALPN:
-		return fmt.Errorf("%w: %w", errALPN, err)
+		return fmt.Errorf("%w: %w", errALPN, wireerr.Wrap(err))
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", errConnect, context.Cause(ctx))
 	}
-	return fmt.Errorf("%w: %w", errConnect, err)
+	return fmt.Errorf("%w: %w", errConnect, wireerr.Wrap(err))
 }
 
 func negotiated(tc *tls.Conn) string {
@@ -350,7 +351,7 @@ func (p *Pool) keep(ctx context.Context, k poolKey, h Hop, tc *tls.Conn) (*upstr
 	cc, err := p.transport.NewClientConn(context.WithValue(ctx, dialedKey{}, tc), "https", "upstream.invalid:443")
 	if err != nil {
 		_ = tc.Close()
-		return nil, fmt.Errorf("%w: %w", errConnect, err)
+		return nil, fmt.Errorf("%w: %w", errConnect, wireerr.Wrap(err))
 	}
 	uc := &upstreamConn{cc: cc, proxied: p.opt.Dialer.proxied(h.route())}
 	if ap, err := netip.ParseAddrPort(tc.RemoteAddr().String()); err == nil {
@@ -371,7 +372,7 @@ func (p *Pool) keep(ctx context.Context, k poolKey, h Hop, tc *tls.Conn) (*upstr
 	if k.proto == protoH1 {
 		if err := cc.Reserve(); err != nil {
 			_ = cc.Close()
-			return nil, fmt.Errorf("%w: %w", errConnect, err)
+			return nil, fmt.Errorf("%w: %w", errConnect, wireerr.Wrap(err))
 		}
 	}
 	g := p.group(k)

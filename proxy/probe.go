@@ -13,6 +13,7 @@ import (
 	"github.com/egret-proxy/egret/audit"
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/identity"
+	"github.com/egret-proxy/egret/internal/wireerr"
 	"github.com/egret-proxy/egret/policy"
 )
 
@@ -186,7 +187,8 @@ func (p *probe) request(ctx context.Context) (*http.Response, error) {
 			return nil, refuse(reasonCredApply, err)
 		}
 	}
-	return p.conn.cc.RoundTrip(req)
+	resp, err := p.conn.cc.RoundTrip(req)
+	return resp, wireerr.Wrap(err)
 }
 
 func (p *probe) record() audit.Record {

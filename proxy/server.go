@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -79,7 +78,7 @@ func (s *Server) newInner() *http.Server {
 		ReadHeaderTimeout: s.limits.Handshake,
 		IdleTimeout:       s.limits.Idle,
 		MaxHeaderBytes:    2 * s.limits.HeaderBytes, // our own 431, which can be explained, speaks first
-		ErrorLog:          slog.NewLogLogger(s.deps.Logger.With("component", "inner").Handler(), slog.LevelDebug),
+		ErrorLog:          libraryLog(s.deps.Logger.With("component", "inner")),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          100,
 			MaxReceiveBufferPerStream:     256 << 10,

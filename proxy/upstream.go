@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/internal/wireerr"
 )
 
 // wire is the last stage: it takes a verified upstream connection, applies the
@@ -127,7 +128,7 @@ func (w wire) attempt(x *exchange, req *http.Request, hop Hop, n need, cred cred
 		if uc.cc.Err() != nil || n.proto == protoH1 {
 			w.s.deps.Upstream.drop(uc)
 		}
-		return nil, reused, err
+		return nil, reused, wireerr.Wrap(err)
 	}
 	resp.Request = req // without the credential: nothing downstream can leak it
 	return resp, reused, nil
@@ -154,7 +155,9 @@ func (uc *upstreamConn) address() string {
 	return uc.ip.Addr().Unmap().String()
 }
 
-// classifyUpstream says in the product's words why there is no response.
+// classifyUpstream says in the product's words why there is no response. The text of a
+// cause goes into records: those that hold what an upstream sent have been wrapped where
+// they arose (package wireerr), and the last one here is whatever is left.
 func classifyUpstream(err error) *refusal {
 	var ref *refusal
 	var ne net.Error
@@ -177,5 +180,5 @@ func classifyUpstream(err error) *refusal {
 	case errors.Is(err, errConnect):
 		return refuse(reasonConnect, err)
 	}
-	return refuse(reasonReset, fmt.Errorf("while waiting for the answer: %w", err))
+	return refuse(reasonReset, fmt.Errorf("while waiting for the answer: %w", wireerr.Wrap(err)))
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/egret-proxy/egret/internal/secret"
+	"github.com/egret-proxy/egret/internal/wireerr"
 )
 
 // UpstreamProxy is the corporate proxy that egret goes through. It is a setting of the
@@ -63,7 +64,7 @@ func (p *UpstreamProxy) open(ctx context.Context, conn net.Conn, rt Route) (net.
 			ServerName: p.Host, RootCAs: p.Roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		})
 		if err := tc.HandshakeContext(ctx); err != nil {
-			return nil, fmt.Errorf("%w: tls to %q: %w", errProxy, p.Host, err)
+			return nil, fmt.Errorf("%w: tls to %q: %w", errProxy, p.Host, wireerr.Wrap(err))
 		}
 		conn = tc
 	}
@@ -77,7 +78,7 @@ func (p *UpstreamProxy) open(ctx context.Context, conn net.Conn, rt Route) (net.
 	br := bufio.NewReader(io.LimitReader(conn, maxConnectAnswer))
 	resp, err := http.ReadResponse(br, req) //nolint:bodyclose // a 2xx to CONNECT has no body, and others close the connection
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errProxy, err)
+		return nil, fmt.Errorf("%w: %w", errProxy, wireerr.Wrap(err))
 	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%w: status %d", errProxy, resp.StatusCode)

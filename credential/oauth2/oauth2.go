@@ -23,6 +23,7 @@ import (
 
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/internal/secret"
+	"github.com/egret-proxy/egret/internal/wireerr"
 )
 
 // Ways in which the client proves itself.
@@ -150,7 +151,7 @@ func (p *Provider) Fetch(ctx context.Context, _ credential.Key, s credential.Sub
 	sent := time.Now()
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return credential.Token{}, unreachable(0, "token endpoint %s: %w", req.URL.Host, unURL(err))
+		return credential.Token{}, unreachable(0, "token endpoint %s: %w", req.URL.Host, wireerr.Wrap(unURL(err)))
 	}
 	defer resp.Body.Close()
 	p.checkClock(resp.Header.Get("Date"), sent)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/internal/secret"
+	"github.com/egret-proxy/egret/internal/wireerr"
 )
 
 const maxBody = 64 << 10 // bytes of an answer, and of its header
@@ -48,7 +49,7 @@ func readJSON(resp *http.Response) (map[string]json.RawMessage, error) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
 	case err != nil:
-		return nil, unreachable(0, "answer breaks off: %w", err)
+		return nil, unreachable(0, "answer breaks off: %w", wireerr.Wrap(err))
 	case len(body) > maxBody:
 		return nil, notMinted("answer must not be larger than 64 KiB")
 	case !utf8.Valid(body): // the decoder would replace bytes of the token

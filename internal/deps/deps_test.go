@@ -18,11 +18,12 @@ import (
 func egretRules() rules {
 	return rules{
 		arrows: map[string][]string{
-			// The leaves know no siblings.
-			"identity": nil, "policy": nil, "credential": nil, "certs": nil, "audit": nil,
+			// The leaves know no siblings. Who talks to an issuer needs the words for what it
+			// sent as much as who talks to a SaaS: none of it may be quoted.
+			"identity": nil, "policy": nil, "credential": {"internal/wireerr"}, "certs": nil, "audit": nil,
 
 			// The stem sees them all, and nobody sees the stem but config and cmd.
-			"proxy": {"identity", "policy", "credential", "certs", "audit", "internal/sockopt"},
+			"proxy": {"identity", "policy", "credential", "certs", "audit", "internal/sockopt", "internal/wireerr"},
 
 			"api":    {"policy", "credential", "internal/levenshtein"},
 			"config": {"api", "identity", "policy", "credential", "certs", "audit", "proxy", "internal/levenshtein"},
