@@ -44,7 +44,8 @@ type Cache struct {
 	closed   bool
 	installs int
 	specs    map[specKey]*spec
-	replaced []*spec // same name and generation, installed again; closed on retire
+	told     map[string]time.Time // by name of the credential: when its source last changed
+	replaced []*spec              // same name and generation, installed again; closed on retire
 	store    *store
 	flights  map[Key]*flight
 }
@@ -57,7 +58,7 @@ func NewCache(o CacheOptions) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("credential cache: %w", err)
 	}
-	c := &Cache{opts: o, log: o.Logger, store: st, specs: map[specKey]*spec{}, flights: map[Key]*flight{}}
+	c := &Cache{opts: o, log: o.Logger, store: st, specs: map[specKey]*spec{}, told: map[string]time.Time{}, flights: map[Key]*flight{}}
 	if c.metrics, err = newMetrics(o.Registerer, c); err != nil {
 		return nil, fmt.Errorf("credential cache: %w", err)
 	}

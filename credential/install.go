@@ -123,8 +123,24 @@ func (c *Cache) follow(sp *spec, n Notifier) {
 			c.mu.Lock()
 			sp.epoch++
 			c.forget(k)
+			first := c.firstTold(sp.Name)
 			c.mu.Unlock()
-			c.log.Info("credential changed at its source", "credential", sp.Name)
+			if first { // those that were replaced follow the same source for a while
+				c.log.Info("credential changed at its source", "credential", sp.Name)
+			}
 		}
 	}
+}
+
+// sameChange is how far apart the providers of one source, old generations included, may
+// tell of one change of it.
+const sameChange = 10 * time.Second
+
+// firstTold reports whether nobody told of a change of this credential just now. The
+// caller holds c.mu.
+func (c *Cache) firstTold(name string) bool {
+	now := time.Now()
+	last, ok := c.told[name]
+	c.told[name] = now
+	return !ok || now.Sub(last) > sameChange
 }

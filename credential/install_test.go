@@ -4,8 +4,11 @@
 package credential
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -140,6 +143,34 @@ func TestNotifierDropsValuesAndFlightsOfTheOldOne(t *testing.T) {
 		}
 		if get(t, c, keyOf(alice)).Fingerprint() != f {
 			t.Error("the third value was not kept")
+		}
+	})
+}
+
+// After a reload the old provider follows the source for a while, too.
+func TestARotationIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		c := newCache(t, CacheOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		defer c.Close()
+		var all []*told
+		for i := range 4 {
+			p := &told{ch: make(chan struct{})}
+			sp := specWith(t, p)
+			sp.Generation = fmt.Sprint("g", i/2)
+			all = append(all, p)
+			c.Install([]Spec{sp})
+		}
+		for round := 1; round <= 2; round++ {
+			for _, p := range all {
+				p.ch <- struct{}{}
+				time.Sleep(time.Second)
+			}
+			synctest.Wait()
+			if n := strings.Count(log.String(), "changed at its source"); n != round {
+				t.Errorf("round %d: logged %d times", round, n)
+			}
+			time.Sleep(time.Minute)
 		}
 	})
 }

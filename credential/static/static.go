@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/internal/secret"
@@ -29,8 +30,9 @@ const MaxSize = 64 << 10
 
 // Options are common to all sources of a static key.
 type Options struct {
-	Username string       // for {username} in Basic injections; may be empty
-	Logger   *slog.Logger // nil: silent
+	Username string        // for {username} in Basic injections; may be empty
+	Poll     time.Duration // how often a file is looked at, more or less; default 3 s
+	Logger   *slog.Logger  // nil: silent
 }
 
 // Provider serves one key. It implements credential.Provider and, where the key is a
@@ -44,8 +46,8 @@ type Provider struct {
 	done     chan struct{}
 }
 
-// File serves the content of a file, without trailing line ends, and follows it. The
-// file's folder must exist; the file itself may come later. A file that others can read
+// File serves the content of a file, without trailing line ends, and follows it
+// by looking at it every few seconds, which costs no descriptor. The file's folder must exist; the file itself may come later. A file that others can read
 // is warned about.
 func File(path string, o Options) (*Provider, error) {
 	path, err := filepath.Abs(path)
@@ -53,7 +55,7 @@ func File(path string, o Options) (*Provider, error) {
 		return nil, fmt.Errorf("secret file %q: %w", path, err)
 	}
 	p := newProvider(o, func() (secret.Secret, error) { return readFile(path) })
-	w, err := newWatcher(path, p, o.logger())
+	w, err := newWatcher(path, p, o)
 	if err != nil {
 		return nil, fmt.Errorf("secret file %q cannot be followed: %w", path, err)
 	}

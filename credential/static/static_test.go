@@ -11,13 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/internal/secret"
 )
 
 var (
@@ -26,6 +26,9 @@ var (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// testPoll is how often the tests' files are looked at.
+const testPoll = 20 * time.Millisecond
 
 func write(t testing.TB, path, text string) {
 	t.Helper()
@@ -36,6 +39,9 @@ func write(t testing.TB, path, text string) {
 
 func file(t testing.TB, path string, o Options) *Provider {
 	t.Helper()
+	if o.Poll == 0 {
+		o.Poll = testPoll
+	}
 	p, err := File(path, o)
 	if err != nil {
 		t.Fatal(err)
@@ -228,35 +234,75 @@ func TestSameContentAndNeighboursAreNotTold(t *testing.T) {
 	select {
 	case <-p.Changes():
 		t.Error("told of no change")
-	case <-time.After(3 * debounce):
+	case <-time.After(10 * testPoll):
 	}
 }
 
-func TestBusyFolderDoesNotPutOffTheNews(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "key")
+// A write that leaves size and, on a coarse clock, the time as they were.
+func TestFollowsAChangeThatLeavesTimeAndSize(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
 	write(t, path, "one")
-	p := file(t, path, Options{})
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(debounce / 10):
-				_ = os.WriteFile(filepath.Join(dir, "noise"), []byte("x"), 0o600)
-			}
-		}
-	})
-	write(t, path, "two")
-	select {
-	case <-p.Changes():
-	case <-time.After(20 * debounce):
-		t.Error("put off")
+	now := time.Now()
+	if err := os.Chtimes(path, now, now); err != nil {
+		t.Fatal(err)
 	}
-	close(stop)
-	wg.Wait()
+	p := file(t, path, Options{})
+	write(t, path, "two")
+	if err := os.Chtimes(path, now, now); err != nil {
+		t.Fatal(err)
+	}
+	changed(t, p, "same time and size")
+}
+
+// An old file is not read again while nothing about it has changed, and all the same
+// now and then.
+func TestLooksWithoutReading(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	write(t, path, "one")
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	reads := 0
+	p := newProvider(Options{}, func() (secret.Secret, error) { reads++; return readFile(path) })
+	w, err := newWatcher(path, p, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range readAfter - 1 {
+		w.check()
+	}
+	if reads != 1 {
+		t.Errorf("read %d times", reads)
+	}
+	if w.check(); reads != 2 {
+		t.Errorf("never read again: %d", reads)
+	}
+}
+
+// Reloads keep old providers for a while: whatever is held per provider runs out.
+func TestFollowingCostsNoDescriptor(t *testing.T) {
+	open := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("no /proc here")
+		}
+		return len(list)
+	}
+	path := filepath.Join(t.TempDir(), "key")
+	write(t, path, "one")
+	before := open()
+	var all []*Provider
+	for range 200 {
+		all = append(all, file(t, path, Options{}))
+	}
+	if n := open() - before; n > 5 {
+		t.Errorf("%d descriptors for 200 providers", n)
+	}
+	write(t, path, "two")
+	for _, p := range all {
+		changed(t, p, "one of many")
+	}
 }
 
 func TestCloseEndsTheChannelAndIsRepeatable(t *testing.T) {

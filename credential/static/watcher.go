@@ -5,46 +5,70 @@ package static
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
 const (
-	debounce = 100 * time.Millisecond // editors and agents write in several steps
-	lookAll  = time.Minute            // file systems that tell nothing (NFS, FUSE) are looked at
-	maxLinks = 16
+	defaultPoll = 3 * time.Second
+	// unsettled is how old a file must be before its unchanged times and size are
+	// believed: clocks of file systems are coarse, and a second write may leave them alike.
+	unsettled = 2 * time.Second
+	// readAfter is how many looks pass before the content is read whatever they say.
+	readAfter = 20
 )
 
-// watcher tells its provider when the content of path has become another. It watches
-// the folders of the file and of every symbolic link on the way to it, not the file,
-// which may be replaced.
+// watcher tells its provider when the content of path has become another. It looks every
+// few seconds and holds nothing in between: providers of replaced configurations live on
+// for a while, and watches of the kernel (inotify) are few per user.
 type watcher struct {
-	path   string
-	fs     *fsnotify.Watcher
-	log    *slog.Logger
-	p      *Provider
-	last   secret.Secret // zero: could not be read
-	quit   chan struct{}
-	folder map[string]bool
+	path  string
+	every time.Duration
+	log   *slog.Logger
+	p     *Provider
+	last  secret.Secret // zero: could not be read
+	seen  look
+	quiet int // looks since the content was read
+	quit  chan struct{}
 }
 
-func newWatcher(path string, p *Provider, log *slog.Logger) (*watcher, error) {
-	fs, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, err
+// look is what tells one state of a file from another without reading it.
+type look struct {
+	target string // where the symbolic links lead
+	info   os.FileInfo
+	at     time.Time
+}
+
+func lookAt(path string) look {
+	l := look{at: time.Now()}
+	l.target, _ = filepath.EvalSymlinks(path)
+	l.info, _ = os.Stat(path)
+	return l
+}
+
+// same reports whether nothing can have changed between two looks. A file that is not
+// there is the same as itself.
+func (l look) same(o look) bool {
+	if l.info == nil || o.info == nil {
+		return l.info == nil && o.info == nil
 	}
-	w := &watcher{path: path, fs: fs, log: log, p: p, quit: make(chan struct{}), folder: map[string]bool{}}
-	if err := fs.Add(filepath.Dir(path)); err != nil {
-		_ = fs.Close()
-		return nil, err
+	return l.target == o.target && os.SameFile(l.info, o.info) && l.info.Size() == o.info.Size() &&
+		l.info.Mode() == o.info.Mode() && l.info.ModTime().Equal(o.info.ModTime()) && l.at.Sub(l.info.ModTime()) > unsettled
+}
+
+func newWatcher(path string, p *Provider, o Options) (*watcher, error) {
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return nil, unpath(err)
 	}
-	w.folder[filepath.Dir(path)] = true
-	w.watchLinks()
+	w := &watcher{path: path, every: o.Poll, log: o.logger(), p: p, quit: make(chan struct{})}
+	if w.every <= 0 {
+		w.every = defaultPoll
+	}
+	w.seen = lookAt(path) // before the content: a change in between is seen next time
 	w.last, _ = p.read()
 	return w, nil
 }
@@ -53,36 +77,35 @@ func (w *watcher) stop() { close(w.quit) }
 
 func (w *watcher) run() {
 	defer close(w.p.done)
-	defer w.fs.Close()         //nolint:errcheck // nothing can be done
-	var quiet <-chan time.Time // armed by the first event: a busy folder must not put it off for ever
-	all := time.NewTicker(lookAll)
-	defer all.Stop()
+	t := time.NewTimer(w.pause())
+	defer t.Stop()
 	for {
 		select {
 		case <-w.quit:
 			return
-		case <-w.fs.Events:
-			quiet = armed(quiet)
-		case <-w.fs.Errors: //nolint:errcheck // an overflow: something has happened
-			quiet = armed(quiet)
-		case <-quiet:
-			quiet = nil
-			w.compare()
-		case <-all.C:
-			w.compare()
+		case <-t.C:
+			w.check()
+			t.Reset(w.pause())
 		}
 	}
 }
 
-func armed(c <-chan time.Time) <-chan time.Time {
-	if c == nil {
-		return time.After(debounce)
+// pause is the time to the next look, spread so that many providers do not look at once.
+func (w *watcher) pause() time.Duration {
+	return w.every*3/4 + rand.N(w.every/2+1)
+}
+
+func (w *watcher) check() {
+	now := lookAt(w.path)
+	w.quiet++
+	if w.quiet < readAfter && w.seen.same(now) {
+		return
 	}
-	return c
+	w.seen, w.quiet = now, 0
+	w.compare()
 }
 
 func (w *watcher) compare() {
-	w.watchLinks()
 	now, err := w.p.read()
 	if err != nil {
 		now = secret.Secret{}
@@ -100,33 +123,4 @@ func (w *watcher) compare() {
 	case w.p.changes <- struct{}{}:
 	default: // one is waiting to be received already
 	}
-}
-
-// watchLinks makes the watched folders those on the present way to the file. Its own
-// folder is added anew too: it may have been replaced under its name.
-func (w *watcher) watchLinks() {
-	want := map[string]bool{}
-	for p, n := w.path, 0; n < maxLinks; n++ {
-		want[filepath.Dir(p)] = true
-		if _, err := os.Readlink(filepath.Dir(p)); err == nil { // swapped as a whole, as Kubernetes does with ..data
-			want[filepath.Dir(filepath.Dir(p))] = true
-		}
-		target, err := os.Readlink(p)
-		if err != nil {
-			break
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(p), target)
-		}
-		p = target
-	}
-	for d := range want {
-		_ = w.fs.Add(d) // idempotent; a folder that is not there will come with an event of its parent
-	}
-	for d := range w.folder {
-		if !want[d] {
-			_ = w.fs.Remove(d)
-		}
-	}
-	w.folder = want
 }
