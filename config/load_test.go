@@ -163,7 +163,7 @@ func TestMUST_K2_LoadFaultNamesTheCommand(t *testing.T) {
 	if _, faults = Load(node, opt); !strings.Contains(faults.Error(), "(ask the CA team for slack.com)") {
 		t.Errorf("got %v", faults)
 	}
-	node.Certs.Issuer = CertIssuer{Ephemeral: &struct{}{}}
+	node.Certs.Issuer = CertIssuer{Ephemeral: &Ephemeral{}}
 	if _, faults = Load(node, opt); len(faults) > 0 {
 		t.Errorf("an ephemeral issuer is made for what is loaded: %v", faults)
 	}

@@ -101,7 +101,12 @@ type Certs struct {
 // CertIssuer is a union: exactly one member is set.
 type CertIssuer struct {
 	File      []IssuerFile `json:"file,omitempty"`      // intermediates made by egret ca issue
-	Ephemeral *struct{}    `json:"ephemeral,omitempty"` // a CA of this process' life, constrained to the loaded destinations: laptops and CI only
+	Ephemeral *Ephemeral   `json:"ephemeral,omitempty"` // a CA of this process' life, constrained to the loaded destinations: laptops and CI only
+}
+
+// Ephemeral is a CA whose keys are never written down.
+type Ephemeral struct {
+	Bundle string `json:"bundle,omitempty"` // PEM file that egret run writes what clients must trust to, and removes at its end; default: none
 }
 
 // IssuerFile is one intermediate.

@@ -130,6 +130,9 @@ func (c *checker) certs() {
 		c.bad("certs.issuer", "", "must have exactly one of file, ephemeral",
 			"make an intermediate with egret ca init and egret ca issue; ephemeral is for laptops and CI")
 	}
+	if e := issuer.Ephemeral; e != nil && c.written("certs.issuer.ephemeral.bundle") {
+		c.output("certs.issuer.ephemeral.bundle", &e.Bundle, "must be a file in a folder that exists")
+	}
 	for i := range issuer.File {
 		entry := at("certs.issuer.file", i)
 		c.pair(entry+".chain", &issuer.File[i].Chain, entry+".key", &issuer.File[i].Key)
@@ -264,14 +267,19 @@ func (c *checker) audit() {
 		}
 		return
 	}
-	shown := a.File
-	a.File = c.abs(shown)
-	info, err := c.env.Stat(filepath.Dir(a.File))
+	c.output("audit.file", &a.File, "must be a file in a folder that exists, or - for standard output")
+}
+
+// output resolves the path of a file that egret writes, and checks that it can.
+func (c *checker) output(path string, name *string, rule string) {
+	shown := *name
+	*name = c.abs(shown)
+	info, err := c.env.Stat(filepath.Dir(*name))
 	if shown == "" || !printable(shown) || err != nil || !info.IsDir() {
-		c.bad("audit.file", shown, "must be a file in a folder that exists, or - for standard output", "")
+		c.bad(path, shown, rule, "")
 		return
 	}
-	if info, err := c.env.Stat(a.File); err == nil && info.IsDir() {
-		c.bad("audit.file", shown, "must be a file, it is a folder", "")
+	if info, err := c.env.Stat(*name); err == nil && info.IsDir() {
+		c.bad(path, shown, "must be a file, it is a folder", "")
 	}
 }

@@ -113,7 +113,7 @@ func isNodeFile(path string) bool {
 // policyOnly is a node that has no more than policy: the CA is not checked then.
 func policyOnly(paths []string) *config.Node {
 	node := config.Defaults()
-	node.Certs.Issuer.Ephemeral = &struct{}{}
+	node.Certs.Issuer.Ephemeral = &config.Ephemeral{}
 	for _, p := range paths {
 		node.Policy.Paths = append(node.Policy.Paths, config.PolicyPath{Path: p})
 	}

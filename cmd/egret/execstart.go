@@ -118,6 +118,9 @@ func (s *execStart) fromFile(file string) (*config.Node, error) {
 			l.Address = execAddress
 			cfg.Listeners = []config.Listener{l}
 			cfg.Metrics, cfg.Admin = config.Metrics{}, config.Admin{}
+			if cfg.Certs.Issuer.Ephemeral != nil { // the bundle is that of the egret that runs
+				cfg.Certs.Issuer.Ephemeral = &config.Ephemeral{}
+			}
 			return cfg, nil
 		}
 	}

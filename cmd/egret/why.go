@@ -141,7 +141,7 @@ func (o *whyOptions) load() (*policy.Policy, error) {
 		if err != nil {
 			return nil, err
 		}
-		n.Certs.Issuer = config.CertIssuer{Ephemeral: &struct{}{}} // the CA plays no part in a decision
+		n.Certs.Issuer = config.CertIssuer{Ephemeral: &config.Ephemeral{}} // the CA plays no part in a decision
 		cfg = n
 	default:
 		return nil, usagef("name the policy with --policy, or the node's settings with -c")

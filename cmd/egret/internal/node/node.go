@@ -114,7 +114,7 @@ func New(opt Options) (_ *Node, err error) {
 	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opt.Version))
 	for _, step := range []func() error{
 		n.buildAudit, n.buildIssuer, n.buildIdentity, n.buildUpstream, n.buildCredentials, n.buildPolicy,
-		n.buildAuthority, n.buildServer, n.buildEntrances, n.buildMetrics, n.buildAdmin,
+		n.buildAuthority, n.buildServer, n.buildEntrances, n.buildMetrics, n.buildAdmin, n.publishRoots,
 	} {
 		if err := step(); err != nil {
 			return nil, err
