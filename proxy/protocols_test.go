@@ -152,7 +152,7 @@ func TestWebSocketFrameSentBeforeTheAnswerIsNotLost(t *testing.T) {
 }
 
 // The body stays with the client until both egret and the SaaS want it.
-func TestExpectContinueGoesThroughAndABarredBodyIsNeverAskedFor(t *testing.T) {
+func TestMUST_H9_ExpectContinueGoesThroughAndABarredBodyIsNeverAskedFor(t *testing.T) {
 	w := newWorld(t, onlyPath("/open/**"))
 	for path, want := range map[string]string{"/open/x": "HTTP/1.1 100", "/closed": "HTTP/1.1 403"} {
 		tc := w.inside(echoHost+":443", echoHost)
