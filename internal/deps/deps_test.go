@@ -48,7 +48,6 @@ func egretRules() rules {
 			"bench": {"proxy", "identity", "policy", "credential", "certs", "audit", "internal"},
 		},
 		everyone: "internal/secret",
-		pins:     "internal/tools",
 		homes: map[string]string{
 			"github.com/elazarl/goproxy": "proxy/connect.go or bench/peers/goproxy/", // the front door, and the peer that egret is measured against
 			"gopkg.in/yaml.v3":           "config/",

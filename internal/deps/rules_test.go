@@ -15,7 +15,6 @@ type rules struct {
 	testArrows map[string][]string // by part: what its test files may import, too
 	everyone   string              // what everyone may import
 	homes      map[string]string   // by foreign module: the only folders (with slash) or files that may import it, joined by " or "
-	pins       string              // a folder whose imports only keep versions in go.mod
 }
 
 // header starts every file.
@@ -29,9 +28,6 @@ func (r rules) faults(tree []file) []string {
 			out = append(out, f.name+": must start with the two SPDX lines and an empty one")
 		}
 		for _, i := range f.imports {
-			if r.pins != "" && below(f.dir(), r.pins) {
-				continue
-			}
 			if fault := r.importFault(f, i); fault != "" {
 				out = append(out, f.name+": "+fault)
 			}
