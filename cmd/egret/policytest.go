@@ -126,7 +126,7 @@ func printTested(w io.Writer, results []tested) {
 func runPolicyTest(p *policy.Policy, t config.Test) (tested, error) {
 	method, raw, _ := strings.Cut(t.Request, " ")
 	o := whyOptions{at: t.At}
-	ask, _, err := o.parseURL(method, strings.TrimSpace(raw))
+	ask, query, err := o.parseURL(method, strings.TrimSpace(raw))
 	if err != nil {
 		return tested{}, fmt.Errorf("request: %w", err)
 	}
@@ -140,7 +140,7 @@ func runPolicyTest(p *policy.Policy, t config.Test) (tested, error) {
 	if wl := p.Workload(ask.ID); wl != nil && ask.Evidence == "" && len(wl.Evidence) > 0 {
 		ask.Evidence = wl.Evidence[0]
 	}
-	x := p.Explain(ask)
+	x := judge(p, ask, query)
 	verdict, name := x.Decision.Verdict, ""
 	if x.Admission.Verdict == policy.Tunnel {
 		verdict = policy.Tunnel

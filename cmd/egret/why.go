@@ -8,10 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -97,37 +94,6 @@ func (o *whyOptions) node() (*config.Node, error) {
 	return n, nil
 }
 
-// parseURL reads METHOD and URL as a policy question.
-func (o *whyOptions) parseURL(method, raw string) (policy.Request, string, error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return policy.Request{}, "", usagef("url %q: must be https://host/path", raw)
-	}
-	host := u.Host
-	if u.Port() == "" {
-		host += ":443"
-	}
-	t, err := policy.ParseTarget(host)
-	if err != nil {
-		return policy.Request{}, "", usagef("url %q: %w", raw, err)
-	}
-	at := time.Now()
-	if o.at != "" {
-		if at, err = time.Parse(time.RFC3339, o.at); err != nil {
-			return policy.Request{}, "", usagef("--at %q: must be like 2026-12-01T05:10:00Z", o.at)
-		}
-	}
-	// The path as it was written, not as net/url would write it: that is what is judged.
-	path := "/"
-	_, rest, _ := strings.Cut(raw, "://")
-	rest, _, _ = strings.Cut(rest, "#")
-	rest, _, _ = strings.Cut(rest, "?")
-	if i := strings.IndexByte(rest, '/'); i >= 0 {
-		path = rest[i:]
-	}
-	return policy.Request{Target: t, Method: strings.ToUpper(method), Path: path, At: at}, u.RawQuery, nil
-}
-
 // load compiles the policy that the flags name.
 func (o *whyOptions) load() (*policy.Policy, error) {
 	var cfg *config.Node
@@ -159,6 +125,7 @@ type explained struct {
 	Observed bool          `json:"observed,omitempty"`
 	Reason   policy.Reason `json:"reason,omitempty"`
 	Why      string        `json:"why"`
+	Hint     string        `json:"hint,omitempty"`
 	Policy   string        `json:"policy,omitempty"`
 	Owner    string        `json:"owner,omitempty"`
 	Workload string        `json:"workload,omitempty"`
@@ -172,7 +139,7 @@ type missed struct {
 }
 
 func (o *whyOptions) explain(w io.Writer, method, raw string) error {
-	ask, _, err := o.parseURL(method, raw)
+	ask, query, err := o.parseURL(method, raw)
 	if err != nil {
 		return err
 	}
@@ -190,11 +157,10 @@ func (o *whyOptions) explain(w io.Writer, method, raw string) error {
 	if wl := p.Workload(ask.ID); wl != nil && ask.Evidence == "" && len(wl.Evidence) > 0 {
 		ask.Evidence = wl.Evidence[0]
 	}
-	x := p.Explain(ask)
-	return o.tellExplanation(w, x)
+	return o.tellExplanation(w, judge(p, ask, query), ask.Method)
 }
 
-func (o *whyOptions) tellExplanation(w io.Writer, x policy.Explanation) error {
+func (o *whyOptions) tellExplanation(w io.Writer, x policy.Explanation, method string) error {
 	out := explained{Verdict: x.Decision.Verdict.String(), Observed: x.Decision.Observed, Reason: x.Decision.Reason, Why: x.Why}
 	if x.Admission.Verdict == policy.Tunnel {
 		out.Verdict, out.Reason = policy.Tunnel.String(), ""
@@ -208,6 +174,7 @@ func (o *whyOptions) tellExplanation(w io.Writer, x policy.Explanation) error {
 	for _, m := range x.Nearest {
 		out.Nearest = append(out.Nearest, missed{m.Rule.Policy, m.Rule.Owner, m.Why})
 	}
+	out.Hint = methodHint(method, out.Reason)
 	if o.out.json() {
 		if err := o.out.write(w, out); err != nil {
 			return err

@@ -24,7 +24,7 @@ func TestParseURL(t *testing.T) {
 	} {
 		var o whyOptions
 		r, query, err := o.parseURL("get", tc.raw)
-		if err != nil || r.Method != "GET" || r.Target.String() != tc.target || r.Path != tc.path || query != tc.query {
+		if err != nil || r.Method != "get" || r.Target.String() != tc.target || r.Path != tc.path || query != tc.query {
 			t.Errorf("%s: %+v, query %q, %v", tc.raw, r, query, err)
 		}
 	}
@@ -36,6 +36,22 @@ func TestParseURL(t *testing.T) {
 	}
 	if _, _, err := (&whyOptions{at: "tomorrow"}).parseURL("GET", "https://slack.com/"); !errors.As(err, &usage) {
 		t.Errorf("--at: %v", err)
+	}
+}
+
+func TestWithoutSecrets(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		"https://slack.com/a?token=hunter2#x":  "https://slack.com/a",
+		"https://u:hunter2@slack.com/a":        "https://…@slack.com/a",
+		"https://u:hunter2@x@slack.com/":       "https://…@slack.com/",
+		"u:hunter2@slack.com":                  "…@slack.com",
+		"http://u:hunter2@slack.com:x/":        "http://…@slack.com:x/",
+		"https://u:x?hunter2@slack.com/":       "https://…@slack.com/",
+	} {
+		if got := withoutSecrets(raw); got != want {
+			t.Errorf("%s: %s", raw, got)
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ func printExplained(w io.Writer, x explained) {
 	if len(x.Nearest) == 0 { // else they say it, with their owners
 		row("why", x.Why)
 	}
+	row("hint", x.Hint)
 	row("workload", x.Workload)
 	row("policy", x.Policy)
 	row("owner", x.Owner)
