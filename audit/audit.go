@@ -64,8 +64,9 @@ type Record struct {
 	Workload         string        `json:"workload,omitempty"`            // SPIFFE ID
 	Evidence         string        `json:"evidence,omitempty"`            // how the workload was known: sidecar, process, pod, x509-svid, jwt-svid, token
 	Owner            string        `json:"owner,omitempty"`               // of the policy, else of the workload
-	Policy           string        `json:"policy,omitempty"`              // name of the AccessPolicy that decided
-	PolicyDigest     string        `json:"policy_digest,omitempty"`       // of the whole policy that was in force
+	Policy           string        `json:"policy,omitempty"`              // name of the AccessPolicy that decided; of a denial, the one that came nearest
+	PolicyDigest     string        `json:"policy_digest,omitempty"`       // of the rule: its policy, credential and destination
+	PolicySet        string        `json:"policy_set,omitempty"`          // digest of everything that was in force, as egret_policy_info has it
 	Credential       string        `json:"credential,omitempty"`          // name of the Credential
 	Fingerprint      string        `json:"fingerprint,omitempty"`         // of the credential that was sent; never the value
 	Environment      string        `json:"environment,omitempty"`         // of the workload

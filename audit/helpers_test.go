@@ -105,7 +105,7 @@ func record(id string) Record {
 	return Record{
 		Schema: Schema, Kind: KindRequest, Time: start, ID: id, Node: "node-1", Listener: "local",
 		Workload: "spiffe://acme.example/ns/qa/sa/dashboard", Evidence: "sidecar", Owner: "qa@acme.example",
-		Policy: "dashboard-posts-to-slack", PolicyDigest: "3f2a", Credential: "slack-bot",
+		Policy: "dashboard-posts-to-slack", PolicyDigest: "3f2a", PolicySet: "5e7b", Credential: "slack-bot",
 		Fingerprint: "sha256:0123456789ab", Environment: "production", Method: "POST", Host: "slack.com", Port: 443,
 		PathTemplate: "/api/chat.postMessage", Status: 200, Verdict: "allow", CallerCredential: CallerNone,
 		BytesIn: 120, BytesOut: 4096, TIdentity: 3 * time.Microsecond, TPolicy: 2 * time.Microsecond,

@@ -47,6 +47,7 @@ func (e *encoder) who(r *Record) {
 	e.opt(`,"owner":`, r.Owner)
 	e.opt(`,"policy":`, r.Policy)
 	e.opt(`,"policy_digest":`, r.PolicyDigest)
+	e.opt(`,"policy_set":`, r.PolicySet)
 	e.opt(`,"credential":`, r.Credential)
 	e.opt(`,"fingerprint":`, r.Fingerprint)
 	e.opt(`,"environment":`, r.Environment)

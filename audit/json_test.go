@@ -21,7 +21,7 @@ func TestAppendJSONIsThisLine(t *testing.T) {
 	got := string(r.AppendJSON(nil))
 	want := `{"schema":"egret.dev/record/v1","kind":"request","time":"2026-11-21T12:00:00.123456Z","id":"01J",` +
 		`"node":"node-1","listener":"local","workload":"spiffe://acme.example/ns/qa/sa/dashboard","evidence":"sidecar",` +
-		`"owner":"qa@acme.example","policy":"dashboard-posts-to-slack","policy_digest":"3f2a","credential":"slack-bot",` +
+		`"owner":"qa@acme.example","policy":"dashboard-posts-to-slack","policy_digest":"3f2a","policy_set":"5e7b","credential":"slack-bot",` +
 		`"fingerprint":"sha256:0123456789ab","environment":"production","method":"POST","host":"slack.com","port":443,` +
 		`"path_template":"/api/chat.postMessage","status":200,"verdict":"allow","caller_credential":"none",` +
 		`"bytes_in":120,"bytes_out":4096,"t_identity":3,"t_policy":2,"t_credential":5,"t_upstream":80000,"t_total":81000,` +

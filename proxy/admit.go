@@ -27,7 +27,8 @@ type admission struct {
 // admit decides about one connection: evidence, identity, then Policy.Connect. It
 // always returns the connection's facts, so that a refusal's record has them too.
 func (s *Server) admit(ctx context.Context, e *Entrance, r *http.Request, raw net.Conn) admission {
-	c := &clientConn{id: newID(), entrance: e, admitted: time.Now()}
+	p := s.deps.Policy()
+	c := &clientConn{id: newID(), entrance: e, admitted: time.Now(), set: p.Digest()}
 	a := admission{conn: c}
 	if a.ref = s.crowded(); a.ref != nil {
 		return a
@@ -45,8 +46,8 @@ func (s *Server) admit(ctx context.Context, e *Entrance, r *http.Request, raw ne
 	if a.ref = s.identify(ctx, c, e, r, raw); a.ref != nil {
 		return a
 	}
-	adm := s.deps.Policy().Connect(c.workload.ID, c.workload.Evidence, t, c.admitted)
-	c.dest, c.workInfo = adm.Destination, adm.Workload
+	adm := p.Connect(c.workload.ID, c.workload.Evidence, t, c.admitted)
+	c.dest, c.workInfo, c.verdict = adm.Destination, adm.Workload, adm.Verdict
 	a.verdict, a.rule = adm.Verdict, adm.Rule
 	if adm.Verdict == policy.Deny {
 		a.ref = refuse(adm.Reason, nil)
@@ -116,7 +117,7 @@ func (c *clientConn) record(kind string) audit.Record {
 	rec := audit.Record{
 		Schema: audit.Schema, Kind: kind, Time: c.admitted, ID: c.id, Listener: c.entrance.Name,
 		Evidence: c.workload.Evidence, Host: c.target.Host, Port: c.target.Port,
-		Verdict: policy.Deny.String(), TIdentity: c.took,
+		Verdict: policy.Deny.String(), PolicySet: c.set, TIdentity: c.took,
 	}
 	if !c.workload.ID.IsZero() {
 		rec.Workload = c.workload.ID.String()
@@ -131,6 +132,9 @@ func (c *clientConn) record(kind string) audit.Record {
 func (s *Server) note(c *clientConn, kind string, ref *refusal, status int) {
 	rec := c.record(kind)
 	rec.Layer, rec.Reason, rec.Status = ref.reason.Layer(), ref.reason.Code(), status
+	if !denial(rec.Layer) {
+		rec.Verdict = c.verdict.String()
+	}
 	if ref.err != nil {
 		rec.Detail = ref.err.Error()
 	}

@@ -29,6 +29,8 @@ type clientConn struct {
 	target   policy.Target
 	dest     *policy.Destination // nil for a tunnel to an unlisted host
 	admitted time.Time
+	verdict  policy.Verdict // of the admission
+	set      string         // digest of the policy set that decided about it
 	workInfo *policy.Workload
 	took     time.Duration // to resolve the identity; the first request's record carries it
 	dialErr  error         // what finding out the upstream's protocol said; the first request answers it

@@ -239,7 +239,7 @@ func writeRawRefusal(conn net.Conn, ref *refusal, status int, id string) {
 // plain answers what is not CONNECT: http:// URLs are never forwarded, and a browser
 // that opens the proxy's address is told what it is.
 func (f *front) plain(w http.ResponseWriter, r *http.Request) {
-	c := &clientConn{id: newID(), entrance: f.e, admitted: time.Now()}
+	c := &clientConn{id: newID(), entrance: f.e, admitted: time.Now(), set: f.s.deps.Policy().Digest()}
 	reason := reasonBadTarget
 	if r.URL.IsAbs() {
 		reason = reasonPlaintext

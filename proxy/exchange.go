@@ -176,14 +176,15 @@ func (x *exchange) decide() *refusal {
 	begin = time.Now()
 	path, _, _ := strings.Cut(x.r.RequestURI, "?")
 	x.ask = policy.Request{ID: w.ID, Evidence: w.Evidence, Target: x.c.target, Method: x.r.Method, Path: path, At: x.start}
-	x.decision = x.s.deps.Policy().Request(x.ask)
-	x.rec.TPolicy = time.Since(begin)
-	return x.carryOut()
+	p := x.s.deps.Policy()
+	x.decision = p.Request(x.ask)
+	x.rec.TPolicy, x.rec.PolicySet = time.Since(begin), p.Digest()
+	return x.carryOut(p)
 }
 
 // carryOut turns the decision into what the rest of the way needs; nothing is decided
 // after this.
-func (x *exchange) carryOut() *refusal {
+func (x *exchange) carryOut(p *policy.Policy) *refusal {
 	d := &x.decision
 	x.rec.Verdict, x.rec.Observed = d.Verdict.String(), d.Observed
 	if d.Rule != nil {
@@ -195,7 +196,7 @@ func (x *exchange) carryOut() *refusal {
 		return x.upgradeAllowed(d.Rule)
 	}
 	if d.Verdict != policy.Allow || d.Rule == nil {
-		return refuse(orReason(d.Reason, policy.ReasonNotLoaded), nil)
+		return x.nearest(p, orReason(d.Reason, policy.ReasonNotLoaded))
 	}
 	if name := queryCredential(x.r.URL.RawQuery); name != "" {
 		return refuse(reasonQueryCredential, fmt.Errorf("parameter %q", name))
@@ -341,7 +342,9 @@ func (x *exchange) settle() {
 // refuse answers and notes a refusal. After the response has begun it can only cut.
 func (x *exchange) refuse(ref *refusal) {
 	x.mark(ref)
-	x.rec.Verdict = policy.Deny.String()
+	if denial(ref.reason.Layer()) {
+		x.rec.Verdict = policy.Deny.String()
+	}
 	if x.w.status != 0 || ref.reason == reasonClientGone {
 		panic(http.ErrAbortHandler)
 	}

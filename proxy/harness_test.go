@@ -377,6 +377,8 @@ type record struct {
 	Schema, Kind, ID, Listener, Workload, Evidence, Owner, Policy, Credential, Fingerprint, Environment string
 	Method, Host, Verdict, Layer, Reason, Detail, Proto                                                 string
 	PathTemplate                                                                                        string `json:"path_template"`
+	PolicySet                                                                                           string `json:"policy_set"`
+	PolicyDigest                                                                                        string `json:"policy_digest"`
 	CallerCredential                                                                                    string `json:"caller_credential"`
 	UpstreamIP                                                                                          string `json:"upstream_ip"`
 	Status                                                                                              int

@@ -195,7 +195,7 @@ func (p *probe) record() audit.Record {
 	rec := audit.Record{
 		Schema: audit.Schema, Kind: audit.KindAdmin, Time: p.start, ID: p.walk.ID, Evidence: p.ask.Evidence,
 		Method: methodForRecord(p.ask.Method), Host: p.ask.Target.Host, Port: p.ask.Target.Port, Verdict: p.decision.Verdict.String(),
-		Status: p.status, Proto: "probe", TTotal: time.Since(p.start),
+		PolicySet: p.s.deps.Policy().Digest(), Status: p.status, Proto: "probe", TTotal: time.Since(p.start),
 	}
 	if !p.ask.ID.IsZero() {
 		rec.Workload = p.ask.ID.String()
@@ -208,6 +208,9 @@ func (p *probe) record() audit.Record {
 	}
 	if last := p.walk.Stages[len(p.walk.Stages)-1]; !last.OK {
 		rec.Layer, rec.Reason, rec.Detail = last.Reason.Layer(), last.Reason.Code(), last.Detail
+		if denial(rec.Layer) {
+			rec.Verdict = policy.Deny.String()
+		}
 	}
 	return rec
 }

@@ -31,6 +31,7 @@ type Server struct {
 	inner   *http.Server
 	forward *httputil.ReverseProxy
 	tls     *tlsSettings
+	explain explaining
 
 	base    context.Context // ends when the drain's grace is over
 	end     context.CancelCauseFunc
