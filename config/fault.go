@@ -89,8 +89,11 @@ func (fs Faults) Err() error {
 	return fs
 }
 
-// sorted sorts in place, drops repetitions and returns the result.
+// sorted takes tokens out, sorts in place, drops repetitions and returns the result.
 func (fs Faults) sorted() Faults {
+	for i := range fs {
+		fs[i] = fs[i].withoutTokens()
+	}
 	slices.SortStableFunc(fs, func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line),
 			cmp.Compare(a.Column, b.Column), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Rule, b.Rule))

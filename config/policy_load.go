@@ -24,9 +24,9 @@ type Documents struct {
 // the nearest one around it that is written.
 func (d *Documents) Fault(object int, f api.Fault) Fault {
 	if object < 0 || object >= len(d.places) {
-		return Fault{Path: f.Path, Value: shown(f.Path, f.Value), Rule: f.Rule, Hint: f.Hint}
+		return Fault{Path: f.Path, Value: shown(f.Path, f.Value), Rule: f.Rule, Hint: f.Hint}.withoutTokens()
 	}
-	return d.places[object].fault(f.Path, f.Value, f.Rule, f.Hint)
+	return d.places[object].fault(f.Path, f.Value, f.Rule, f.Hint).withoutTokens()
 }
 
 // written returns the scalar that stands at a path of an object, "" if there is none.

@@ -127,3 +127,46 @@ func digit(c byte) bool { return '0' <= c && c <= '9' }
 func mixed(s string) bool {
 	return strings.ContainsFunc(s, unicode.IsUpper) && strings.ContainsFunc(s, unicode.IsLower) && strings.ContainsFunc(s, unicode.IsDigit)
 }
+
+// kept is how much of a token is shown: enough to find it again, and to tell whose it is.
+const kept = 6
+
+// withoutTokens cuts what looks like a token, wherever somebody has pasted it: as a
+// value, as a key, and where a rule or a hint repeats them.
+func (f Fault) withoutTokens() Fault {
+	for _, text := range []*string{&f.Value, &f.Path} {
+		from := 0
+		if strings.HasPrefix(*text, "/") { // folders are the machine's own
+			from = strings.LastIndexByte(*text, '/') + 1
+		}
+		run := findToken((*text)[from:])
+		if run == nil {
+			continue
+		}
+		token := (*text)[from+run[0] : from+run[1]]
+		*text = (*text)[:from+run[0]] + cutToken(token)
+		again := regexp.MustCompile("(?i)" + regexp.QuoteMeta(token))
+		f.Rule, f.Hint = again.ReplaceAllStringFunc(f.Rule, cutToken), again.ReplaceAllStringFunc(f.Hint, cutToken)
+	}
+	f.Rule, f.Hint = cutTokens(f.Rule), cutTokens(f.Hint)
+	return f
+}
+
+func cutToken(token string) string { return token[:kept] + "…" + secret.Redacted }
+
+// cutTokens is for text that repeats values of other members. Long names of folders are
+// left: a hint may be a command.
+func cutTokens(text string) string {
+	for from := 0; ; {
+		run := findToken(text[from:])
+		if run == nil {
+			return text
+		}
+		start, end := from+run[0], from+run[1]
+		from = end
+		if start == 0 || text[start-1] != '/' || knownToken.MatchString(text[start:end]) {
+			cut := cutToken(text[start:end])
+			text, from = text[:start]+cut+text[end:], start+len(cut)
+		}
+	}
+}

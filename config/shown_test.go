@@ -78,3 +78,44 @@ func TestSecretsElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestMUST_C9_PastedElsewhere: a token that was pasted into the wrong member is cut
+// wherever the report repeats it.
+func TestMUST_C9_PastedElsewhere(t *testing.T) {
+	good, err := os.ReadFile("testdata/good/policy.yaml")
+	check(t, err)
+	for _, token := range []string{
+		"xoxb-1234567890-hunter2", "ghp_16C7e42F292c6912E7710c838347Ae178B4a", "AKIAIOSFODNN7EXAMPLE",
+		"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b", "sk-proj-abcdefghijklmno", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln",
+	} {
+		for _, place := range []string{"name: slack-bot", "environment: production", "destinations: [slack]", "usableBy: [nightly]", "hosts: [slack.com]", "methods: [POST]", "owner:"} {
+			key, value, _ := strings.Cut(place, ": ")
+			pasted := key + ": \"" + token + "\""
+			switch {
+			case strings.HasPrefix(value, "["):
+				pasted = key + ": [\"" + token + "\"]"
+			case value == "": // as a key
+				pasted = token + ":"
+			}
+			text := strings.Replace(string(good), place, pasted, 1)
+			if text == string(good) {
+				t.Fatalf("no %q in the policy", place)
+			}
+			node, dir := policyFolder(t, "testdata/good/policy.yaml")
+			put(t, dir, "policy.yaml", text, 0o600)
+			_, faults := Load(node, loadOptions())
+			said := strings.ToLower(faults.Error())
+			if len(faults) == 0 && key != "methods" && key != "owner:" || strings.Contains(said, strings.ToLower(token[:20])) {
+				t.Errorf("%s: %s: %d faults\n%s", token, place, len(faults), said)
+			}
+		}
+	}
+	for _, fine := range []string{
+		"spiffe://acme.example/ns/qa/sa/nightly-dashboard-v2", "clientAuthentificationMethod", "slack-bot-production-2027-03",
+		"api.eu-central-1.amazonaws.com", "com.example.service-account-reader", "10.20.0.0/16", "/srv/Acme2-Production-egret3-Files9/ca.pem",
+	} {
+		if f := (Fault{Value: fine, Rule: fine}).withoutTokens(); f.Value != fine {
+			t.Errorf("%s became %s", fine, f.Value)
+		}
+	}
+}

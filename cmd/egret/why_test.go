@@ -42,12 +42,12 @@ func TestParseURL(t *testing.T) {
 func TestWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{
-		"https://slack.com/a?token=hunter2#x":  "https://slack.com/a",
-		"https://u:hunter2@slack.com/a":        "https://…@slack.com/a",
-		"https://u:hunter2@x@slack.com/":       "https://…@slack.com/",
-		"u:hunter2@slack.com":                  "…@slack.com",
-		"http://u:hunter2@slack.com:x/":        "http://…@slack.com:x/",
-		"https://u:x?hunter2@slack.com/":       "https://…@slack.com/",
+		"https://slack.com/a?token=hunter2#x": "https://slack.com/a",
+		"https://u:hunter2@slack.com/a":       "https://…@slack.com/a",
+		"https://u:hunter2@x@slack.com/":      "https://…@slack.com/",
+		"u:hunter2@slack.com":                 "…@slack.com",
+		"http://u:hunter2@slack.com:x/":       "http://…@slack.com:x/",
+		"https://u:x?hunter2@slack.com/":      "https://…@slack.com/",
 	} {
 		if got := withoutSecrets(raw); got != want {
 			t.Errorf("%s: %s", raw, got)
