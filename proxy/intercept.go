@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -203,7 +204,8 @@ func (s *Server) ended(c *clientConn) {
 	switch {
 	case c.requests.Load() > 0 || c.cutCause() != nil:
 	case c.used():
-		s.note(c, audit.KindRequest, refuse(reasonBadRequest, nil), 0)
+		ref, status := s.unread(c)
+		s.note(c, audit.KindRequest, ref, status)
 	case time.Since(c.ready) < hasty:
 		s.note(c, audit.KindHandshake, refuse(reasonClientUnused, nil), 0)
 	}
@@ -215,16 +217,32 @@ func (s *Server) ended(c *clientConn) {
 // opened a connection ahead of need keeps it longer.
 const hasty = 2 * time.Second
 
+// unread says what became of a request that net/http did not hand over. Its answer went
+// out encrypted, so the status is told from what is known of the bytes.
+func (s *Server) unread(c *clientConn) (*refusal, int) {
+	switch in, out := c.in.Load()-c.shook[0], c.out.Load()-c.shook[1]; {
+	case in > int64(s.inner.MaxHeaderBytes):
+		return refuse(reasonBadRequest, errors.New("the request's header is far too large")), http.StatusRequestHeaderFieldsTooLarge
+	case out <= c.chatter():
+		return refuse(reasonBadRequest, errors.New("no whole request came before the connection ended")), http.StatusRequestTimeout
+	}
+	return refuse(reasonBadRequest, errors.New("what came is not a valid HTTP request")), http.StatusBadRequest
+}
+
 // used reports whether more went over the connection after the handshake than an unused
 // one has: a session's close, and the preface and settings of HTTP/2. Both directions
 // count, since what the client sent may have been read together with its handshake, and
 // a client that broke off was not answered.
 func (c *clientConn) used() bool {
-	chatter := int64(48)
+	return c.in.Load()-c.shook[0] > c.chatter() || c.out.Load()-c.shook[1] > c.chatter()
+}
+
+// chatter is the most bytes that an unused connection exchanges in one direction.
+func (c *clientConn) chatter() int64 {
 	if c.proto == protoH2 {
-		chatter = 256
+		return 256
 	}
-	return c.in.Load()-c.shook[0] > chatter || c.out.Load()-c.shook[1] > chatter
+	return 48
 }
 
 // nearEnd is how long before the end of its evidence a connection asks its client to

@@ -6,6 +6,8 @@ package proxy
 import (
 	"bufio"
 	"crypto/tls"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -91,5 +93,32 @@ func TestTheVerdictIsThatOfPolicy(t *testing.T) {
 	resp, _ = w.get(w.client("sidecar"), "https://"+echoHost+"/a")
 	if r := w.recordOf(resp); r.Verdict != "deny" || r.Layer != "credential" {
 		t.Errorf("no credential: %+v", r)
+	}
+}
+
+// net/http answers these itself; the record says how, as far as it can be known.
+func TestRequestsThatNobodyReadHaveAStatusAndWords(t *testing.T) {
+	const head = "GET / HTTP/1.1\r\nHost: " + echoHost + "\r\n"
+	for name, tc := range map[string]struct {
+		request, detail string
+		status          int
+	}{
+		"not HTTP":      {"what is this?\r\n\r\n", "not a valid HTTP request", 400},
+		"bad header":    {head + "no colon\r\n\r\n", "not a valid HTTP request", 400},
+		"huge header":   {head + "X: " + strings.Repeat("x", 1<<20) + "\r\n\r\n", "far too large", 431},
+		"half a header": {head + "X-Half: " + strings.Repeat("x", 100), "no whole request came", 408},
+	} {
+		w := newWorld(t, withLimits(Limits{Handshake: time.Second}))
+		conn := w.inside(echoHost+":443", echoHost)
+		time.Sleep(50 * time.Millisecond) // what is read together with the handshake counts as its
+		_, _ = io.WriteString(conn, tc.request)
+		answer, _ := io.ReadAll(conn)
+		if want := fmt.Sprintf("HTTP/1.1 %d ", tc.status); len(answer) > 0 && !strings.HasPrefix(string(answer), want) {
+			t.Errorf("%s: answered %.40q, the record will say %d", name, answer, tc.status)
+		}
+		r := w.wait(1, any1)[0]
+		if r.Reason != "bad_request" || r.Status != tc.status || !strings.Contains(r.Detail, tc.detail) || r.Verdict != "deny" {
+			t.Errorf("%s: %+v", name, r)
+		}
 	}
 }
