@@ -21,19 +21,41 @@ type defaulter interface{ setDefaults() }
 // sees nodes, never types that decode themselves: yaml.v3 forgets to refuse unknown
 // keys as soon as a type has an UnmarshalYAML.
 func decode(doc document, out any) Faults {
-	d := &decoder{file: doc.file}
+	faults, _ := decodeNoting(doc, out)
+	return faults
+}
+
+// decodeNoting also returns the paths whose value was not understood: to judge what is
+// there would only confuse. A key that was meant for another one counts for that one.
+func decodeNoting(doc document, out any) (Faults, unread) {
+	d := &decoder{file: doc.file, unread: unread{}}
 	d.value(doc.root, nil, reflect.ValueOf(out).Elem())
-	return d.faults
+	return d.faults, d.unread
 }
 
 type decoder struct {
 	file   string
 	faults Faults
+	unread unread
+}
+
+// unread is a set of paths.
+type unread map[string]bool
+
+// covers reports whether a path or something around it was not understood.
+func (u unread) covers(p string) bool {
+	for ; p != ""; p = enclosing(p) {
+		if u[p] {
+			return true
+		}
+	}
+	return false
 }
 
 // bad reports a node. The value is shown where the node is a scalar and where the
 // path does not say that it may be a secret.
 func (d *decoder) bad(n *yaml.Node, p *path, rule, hint string) {
+	d.unread[p.String()] = true
 	if len(d.faults) >= maxFaults {
 		return
 	}
@@ -109,6 +131,9 @@ func (d *decoder) unknown(key *yaml.Node, p *path, fields map[string]int) {
 	if hidden(p.String()) {
 		d.bad(&yaml.Node{Line: key.Line, Column: key.Column}, p, "must not have an unknown key", listed(keys(fields)))
 		return
+	}
+	if meant := nearest(key.Value, keys(fields)); meant != "" {
+		d.unread[p.child(meant).String()] = true
 	}
 	d.bad(&yaml.Node{Line: key.Line, Column: key.Column}, p.child(key.Value), "is not a known key", suggest(key.Value, keys(fields)))
 }

@@ -192,7 +192,7 @@ func TestMUST_C9_FaultsHideSecrets(t *testing.T) {
 	} {
 		docs, faults := parse("f", []byte(head+in))
 		for _, d := range docs {
-			_, found := decodeObject(d)
+			_, found, _ := decodeObject(d)
 			faults = append(faults, found...)
 		}
 		asJSON, err := json.Marshal(faults)
@@ -365,7 +365,7 @@ func FuzzObject(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		docs, faults := parse("f", []byte(text))
 		for _, d := range docs {
-			_, found := decodeObject(d)
+			_, found, _ := decodeObject(d)
 			for _, fault := range found {
 				if fault.Line == 0 || fault.Column == 0 {
 					t.Errorf("fault without a place: %+v", fault)

@@ -15,6 +15,16 @@ import (
 // be without starting anything. The Node is nil when there are faults. The zero env is
 // the machine itself.
 func LoadNode(file string, env Env) (*Node, Faults) {
+	node, faults := ReadNode(file, env)
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return node, nil
+}
+
+// ReadNode is LoadNode for reports: it returns what could be read also where there are
+// faults, nil where that is nothing. Nothing may run with such a Node.
+func ReadNode(file string, env Env) (*Node, Faults) {
 	env = env.complete()
 	dir, err := filepath.Abs(filepath.Dir(file))
 	if err != nil {
@@ -25,14 +35,10 @@ func LoadNode(file string, env Env) (*Node, Faults) {
 		return nil, faults.sorted()
 	}
 	node := Defaults()
-	undecoded := decode(*doc, &node)
-	faults = append(faults, undecoded...)
-	c := &checker{doc: *doc, env: env, node: &node, dir: dir, undecoded: places(undecoded)}
+	found, undecoded := decodeNoting(*doc, &node)
+	c := &checker{doc: *doc, env: env, node: &node, dir: dir, undecoded: undecoded}
 	c.checkNode()
-	if faults = append(faults, c.faults...); len(faults) > 0 {
-		return nil, faults.sorted()
-	}
-	return &node, nil
+	return &node, append(append(faults, found...), c.faults...).sorted()
 }
 
 // nodeDocument returns the one document of the file.
@@ -70,25 +76,14 @@ type checker struct {
 	doc       document
 	env       Env
 	node      *Node
-	dir       string          // absolute folder of the file
-	undecoded map[string]bool // paths whose value was not understood: to judge it would only confuse
+	dir       string // absolute folder of the file
+	undecoded unread // what was not understood
 	faults    Faults
 }
 
-// places is the set of paths that faults stand at.
-func places(faults Faults) map[string]bool {
-	out := make(map[string]bool, len(faults))
-	for _, f := range faults {
-		out[f.Path] = true
-	}
-	return out
-}
-
 func (c *checker) bad(path, value, rule, hint string) {
-	for p := path; p != ""; p = enclosing(p) {
-		if c.undecoded[p] {
-			return
-		}
+	if c.undecoded.covers(path) {
+		return
 	}
 	c.faults = append(c.faults, c.doc.fault(path, value, rule, hint))
 }

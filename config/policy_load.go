@@ -61,9 +61,10 @@ func LoadPolicy(paths []PolicyPath) (*Documents, Faults) {
 func (d *Documents) add(f policyFile, data []byte) Faults {
 	docs, faults := parse(f.name, data)
 	for _, doc := range docs {
-		object, found := decodeObject(doc)
+		object, found, unread := decodeObject(doc)
 		faults = append(faults, found...)
 		if len(found) > 0 || doc.broken {
+			faults = append(faults, whatElse(doc, &object, unread)...)
 			continue
 		}
 		object.Source, object.Scope = f.name, f.scope
@@ -72,6 +73,19 @@ func (d *Documents) add(f policyFile, data []byte) Faults {
 		}
 		d.Objects = append(d.Objects, object)
 		d.places = append(d.places, doc)
+	}
+	return faults
+}
+
+// whatElse is what is wrong with the part of a faulty document that was understood.
+func whatElse(doc document, o *api.Object, unread unread) (faults Faults) {
+	if unread == nil || doc.broken {
+		return nil
+	}
+	for _, f := range validate(o) {
+		if !unread.covers(f.Path) {
+			faults = append(faults, doc.fault(f.Path, f.Value, f.Rule, f.Hint))
+		}
 	}
 	return faults
 }
@@ -99,10 +113,10 @@ func (d document) text(path string) string {
 }
 
 // decodeObject decodes a document by its kind.
-func decodeObject(doc document) (api.Object, Faults) {
+func decodeObject(doc document) (api.Object, Faults, unread) {
 	h := header(doc)
 	var faults Faults
-	if h.APIVersion != api.APIVersion {
+	if h.APIVersion != api.APIVersion { // Validate would say so too, in its own words
 		faults = append(faults, doc.fault("apiVersion", h.APIVersion, "must be "+api.APIVersion, ""))
 	}
 	o := api.Object{}
@@ -121,9 +135,11 @@ func decodeObject(doc document) (api.Object, Faults) {
 		o.AccessPolicy = new(api.AccessPolicy)
 		target = o.AccessPolicy
 	default:
-		return o, append(faults, kindFault(doc, h.Kind))
+		return api.Object{}, append(faults, kindFault(doc, h.Kind)), nil
 	}
-	return o, append(faults, decode(doc, target)...)
+	found, unread := decodeNoting(doc, target)
+	unread["apiVersion"], unread["kind"] = true, true // both judged here
+	return o, append(faults, found...), unread
 }
 
 func kindFault(doc document, kind string) Fault {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,16 +93,28 @@ func check(file string, paths []string) (*checked, error) {
 	}
 	r := &checked{Notes: []string{}, Found: []string{}}
 	if file != "" {
-		node, faults := config.LoadNode(file, config.Env{})
-		r.Faults = append(r.Faults, faults...)
-		if node != nil {
-			r.load(node, config.LoadOptions{})
-		}
+		r.node(file)
 	}
 	if len(paths) > 0 {
 		r.load(policyOnly(paths), config.LoadOptions{SecretsElsewhere: true})
 	}
 	return r, nil
+}
+
+// node checks settings and, as far as they can be read, the policy that they name.
+func (r *checked) node(file string) {
+	node, faults := config.ReadNode(file, config.Env{})
+	r.Faults = append(r.Faults, faults...)
+	about := func(section string) bool {
+		return slices.ContainsFunc(faults, func(f config.Fault) bool { return strings.HasPrefix(f.Path, section) })
+	}
+	if node == nil || about("policy") {
+		return
+	}
+	if about("certs") { // told already
+		node.Certs.Issuer = config.CertIssuer{Ephemeral: &config.Ephemeral{}}
+	}
+	r.load(node, config.LoadOptions{})
 }
 
 // isNodeFile tells egret.yaml from a policy document, so that both can be named plainly.
