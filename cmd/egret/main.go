@@ -6,6 +6,8 @@ package main
 
 import (
 	"context"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -18,6 +20,7 @@ import (
 const again = time.Second
 
 func main() {
+	silence()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, func() {
@@ -25,4 +28,11 @@ func main() {
 		stop() // another signal does not wait for anything
 	})
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// silence ends the standard log, which egret does not use. net/http prints there what an
+// upstream sends unasked on an idle connection, word by word, and that may be the
+// credential that the upstream was sent before (MUST C9).
+func silence() {
+	log.SetOutput(io.Discard) //nolint:forbidigo // there is no other way to keep net/http from it
 }
