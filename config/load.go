@@ -53,7 +53,7 @@ type Bundle struct {
 func Load(node *Node, opt LoadOptions) (*Bundle, Faults) {
 	before := TakeSnapshot(policyRoots(node)...)
 	docs, faults := LoadPolicy(node.Policy.Paths)
-	l := &loader{node: node, opt: opt, env: opt.Env.complete(), docs: docs, faults: faults, seen: before}
+	l := &loader{node: node, opt: opt, env: opt.Env.complete(), docs: docs, faults: faults, seen: before, named: map[string]bool{}}
 	for i := range docs.Objects {
 		l.object(i, len(faults) > 0)
 	}
@@ -84,7 +84,8 @@ type loader struct {
 	env    Env
 	docs   *Documents
 	faults Faults
-	files  []string // named by objects that may name files
+	files  []string        // named by objects that may name files
+	named  map[string]bool // files that objects without a scope name
 	notes  []string
 	seen   Snapshot
 }
@@ -104,7 +105,13 @@ func (l *loader) object(i int, alone bool) {
 			l.faults = append(l.faults, l.docs.Fault(i, f))
 		}
 	}
-	if len(found) > 0 || len(o.Scope) > 0 { // what is not theirs to name is refused by Compile (MUST G1)
+	if len(o.Scope) > 0 { // what is not theirs to name is refused by Compile (MUST G1)
+		return
+	}
+	for _, name := range fileFields(o) {
+		l.named[*name] = true
+	}
+	if len(found) > 0 {
 		return
 	}
 	for _, name := range fileFields(o) {
@@ -141,7 +148,7 @@ func (l *loader) compile(incomplete bool) *api.Compiled {
 // roots reads a file of roots for Compile. Only files that an author without a scope
 // has named are opened at all.
 func (l *loader) roots(file string) (*x509.CertPool, string, error) {
-	if !l.seen.has(file) {
+	if !l.named[file] {
 		return nil, "", errors.New("must be absent in a source that has a scope")
 	}
 	if err := regular(l.env, file, maxSecretBytes); err != nil {
@@ -186,5 +193,5 @@ func (l *loader) permitHint(host string) string {
 	if l.opt.PermitHint != nil {
 		return l.opt.PermitHint(host)
 	}
-	return "run: egret ca issue --host " + shellWord(host)
+	return "run: egret ca issue --root DIR --host " + shellWord(host) + " --out DIR --replace, with a --host for each host that the intermediate has already: egret ca show lists them"
 }

@@ -156,7 +156,7 @@ func TestMUST_K2_LoadFaultNamesTheCommand(t *testing.T) {
 	opt.Permits = nil // fail closed: nothing is known to be permitted
 	_, faults := Load(node, opt)
 	if len(faults) != 1 || faults[0].Path != "spec.hosts[0]" || faults[0].Line == 0 ||
-		!strings.Contains(faults[0].Hint, "egret ca issue --host slack.com") {
+		!strings.Contains(faults[0].Hint, "egret ca issue --root DIR --host slack.com --out DIR --replace") {
 		t.Errorf("got %v", faults)
 	}
 	opt.PermitHint = func(host string) string { return "ask the CA team for " + host }
@@ -337,6 +337,21 @@ func TestMUST_P3_OnlyRegularFiles(t *testing.T) {
 	} {
 		if _, err := readFile(env, name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
+// TestFaultyCredentialKeepsItsRoots: another fault of the object does not make its roots
+// seem to be those of a scoped source.
+func TestFaultyCredentialKeepsItsRoots(t *testing.T) {
+	node, dir := policyFolder(t, "testdata/good/policy.yaml")
+	text, err := os.ReadFile(filepath.Join(dir, "policy.yaml"))
+	check(t, err)
+	for old, changed := range map[string]string{"destinations: [slack]": "destinations: [nowhere]", "environment: production": "environment: ''"} {
+		put(t, dir, "policy.yaml", string(text)+strings.Replace(tokenCredential, old, changed, 1), 0o600)
+		_, faults := Load(node, loadOptions())
+		if len(faults) == 0 || strings.Contains(faults.Error(), "scope") {
+			t.Errorf("%s: %v", changed, faults)
 		}
 	}
 }

@@ -78,14 +78,16 @@ func (c *checker) workloadAPI(address string) {
 }
 
 func (c *checker) admin() {
-	a := c.node.Admin
+	a := &c.node.Admin
 	if a.Socket == "" {
 		if len(a.UIDs) > 0 {
 			c.bad("admin.uids", "", "must not be set without admin.socket, it would be ignored", "")
 		}
 		return
 	}
-	c.adminSocket(a.Socket)
+	shown := a.Socket
+	a.Socket = c.abs(shown)
+	c.adminSocket(shown, a.Socket)
 	for i, uid := range a.UIDs {
 		if uid < 0 || int64(uid) >= 1<<32-1 {
 			c.bad(at("admin.uids", i), fmt.Sprint(uid), "must be a user id", "")
@@ -93,16 +95,13 @@ func (c *checker) admin() {
 	}
 }
 
-func (c *checker) adminSocket(socket string) {
-	switch {
-	case !filepath.IsAbs(socket):
-		c.bad("admin.socket", socket, "must be an absolute path", "write /run/egret/admin.sock")
-	case len(socket) > maxUnixPath || !printable(socket) || strings.HasSuffix(socket, "/"):
-		c.bad("admin.socket", socket, fmt.Sprintf("must be a path of at most %d printable bytes", maxUnixPath), "")
+func (c *checker) adminSocket(shown, socket string) {
+	if len(socket) > maxUnixPath || !printable(socket) || strings.HasSuffix(shown, "/") {
+		c.bad("admin.socket", shown, fmt.Sprintf("must be a path of at most %d printable bytes", maxUnixPath), "")
 	}
 	for i, l := range c.node.Listeners {
 		if l.Address == "unix://"+socket {
-			c.bad("admin.socket", socket, fmt.Sprintf("must not be the address of listeners[%d]", i), "")
+			c.bad("admin.socket", shown, fmt.Sprintf("must not be the address of listeners[%d]", i), "")
 		}
 	}
 }

@@ -6,6 +6,7 @@ package v1alpha1
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -40,6 +41,7 @@ func (f *faults) oneOf(path, value string, allowed ...string) {
 			return
 		}
 	}
+	allowed = slices.DeleteFunc(slices.Clone(allowed), func(a string) bool { return a == "" }) // absent is not a word to write
 	if len(allowed) == 1 {
 		f.bad(path, value, "must be "+allowed[0])
 		return

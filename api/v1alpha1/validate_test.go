@@ -259,3 +259,11 @@ func TestAllFaultsOfAnObjectAreReportedAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestWordsToChooseFromAreWords(t *testing.T) {
+	var f faults
+	f.oneOf("spec.mode", "obsrve", "", "enforce", "observe")
+	if len(f) != 1 || f[0].Rule != "must be one of enforce, observe" {
+		t.Errorf("got %+v", f)
+	}
+}
