@@ -26,7 +26,7 @@ func newRunCommand() *cobra.Command {
 Policy, intermediates and the listeners' certificates are reloaded when their files
 change and on SIGHUP; a faulty policy changes nothing, and the log, /readyz and metrics
 say so. SIGHUP also reopens the audit file. Settings of egret.yaml itself need a
-restart. Under systemd it notifies (Type=notify-reload), feeds the watchdog and takes
+restart. Under systemd it notifies (Type=notify or notify-reload), feeds the watchdog and takes
 sockets (address: systemd:NAME).
 
 A second SIGINT or SIGTERM, a second or more later, ends it at once.`,
@@ -61,11 +61,19 @@ func runNode(ctx context.Context, file string, stdout, stderr io.Writer) error {
 func newLogger(w io.Writer, c config.Log) *slog.Logger {
 	level := slog.LevelInfo
 	_ = level.UnmarshalText([]byte(c.Level)) // checked by config; empty is info
-	opt := &slog.HandlerOptions{Level: level}
+	opt := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
 	if c.Format == "json" || c.Format == "" && !isTerminal(w) {
 		return slog.New(slog.NewJSONHandler(w, opt))
 	}
 	return slog.New(slog.NewTextHandler(w, opt))
+}
+
+// readable writes durations as text: JSON would have them as numbers without a unit.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // colour tells whether to paint: only on a terminal that can, and for who wants it
