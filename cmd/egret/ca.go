@@ -160,10 +160,16 @@ func writeIntermediate(ca *certs.CA, f certs.IssuerFile, replace bool) error {
 	return put(f.Chain, ca.EncodeChain(), 0o644)
 }
 
+// maxDays is the longest life of anything here, that of a root.
+const maxDays = uint64(certs.MaxRootTTL / (24 * time.Hour))
+
 // parseTTL is time.ParseDuration, which knows no days, with days: "30d".
 func parseTTL(s string) (time.Duration, error) {
 	if n, ok := strings.CutSuffix(s, "d"); ok {
 		days, err := strconv.ParseUint(n, 10, 16)
+		if err == nil && days > maxDays {
+			return 0, fmt.Errorf("--ttl %q is too long: a root lives at most 732d, an intermediate at most 90d", s)
+		}
 		if err == nil && days > 0 {
 			return time.Duration(days) * 24 * time.Hour, nil
 		}

@@ -167,7 +167,7 @@ func (o execOptions) prepare(proxy string, caPEM []byte) (launch.Env, launch.Fol
 // tell prints what the user might wonder about, on stderr.
 func (o execOptions) tell(dropped, notes []string) {
 	for _, name := range dropped {
-		o.notef("%s was taken out of the environment: it would override what leads to egret, or it holds a proxy password", name)
+		o.notef("%s was taken out of the environment: %s", name, launch.WhyDropped(name))
 	}
 	if os.Getenv("NO_PROXY") != "" || os.Getenv("no_proxy") != "" {
 		o.notef("NO_PROXY was replaced (keep an entry with --no-proxy HOST)")

@@ -80,6 +80,7 @@ type tested struct {
 	File string `json:"file"`
 	Line int    `json:"line"`
 	Pass bool   `json:"pass"`
+	Want string `json:"want"`
 	Got  string `json:"got"`
 	Why  string `json:"why,omitempty"`
 }
@@ -118,7 +119,7 @@ func printTested(w io.Writer, results []tested) {
 		}
 		_, _ = fmt.Fprintf(w, "%s  %s\n", word, escape.Terminal(r.Name))
 		if !r.Pass {
-			_, _ = fmt.Fprintf(w, "      %s:%d: got %s\n      %s\n", escape.Terminal(r.File), r.Line, escape.Terminal(r.Got), escape.Terminal(r.Why))
+			_, _ = fmt.Fprintf(w, "      %s:%d: want %s, got %s\n      %s\n", escape.Terminal(r.File), r.Line, escape.Terminal(r.Want), escape.Terminal(r.Got), escape.Terminal(r.Why))
 		}
 	}
 }
@@ -148,8 +149,15 @@ func runPolicyTest(p *policy.Policy, t config.Test) (tested, error) {
 	if x.Decision.Rule != nil {
 		name = x.Decision.Rule.Policy
 	}
-	got := slices.DeleteFunc([]string{verdict.String(), string(x.Decision.Reason), name}, func(s string) bool { return s == "" })
-	r := tested{Name: t.Name, File: t.File, Line: t.Line, Got: strings.Join(got, " "), Why: x.Why}
+	r := tested{
+		Name: t.Name, File: t.File, Line: t.Line, Why: x.Why,
+		Want: words(t.Want, t.Reason, t.Policy), Got: words(verdict.String(), string(x.Decision.Reason), name),
+	}
 	r.Pass = verdict.String() == t.Want && (t.Reason == "" || string(x.Decision.Reason) == t.Reason) && (t.Policy == "" || name == t.Policy)
 	return r, nil
+}
+
+// words joins what is not empty.
+func words(list ...string) string {
+	return strings.Join(slices.DeleteFunc(list, func(s string) bool { return s == "" }), " ")
 }

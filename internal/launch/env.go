@@ -208,3 +208,11 @@ func value(env []string, name string) string {
 	}
 	return ""
 }
+
+// WhyDropped says why Environ has left a variable of the parent out.
+func WhyDropped(name string) string {
+	if overrides(name) {
+		return "it would override what leads to egret"
+	}
+	return "it holds the password of another proxy"
+}

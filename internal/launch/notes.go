@@ -34,7 +34,7 @@ func Notes(ctx context.Context, program string, env Env) []string {
 		notes = append(notes, `wget reads your own wgetrc and no variable for its roots: add --ca-certificate="$SSL_CERT_FILE"`)
 	}
 	if slices.Contains(names, "php") {
-		notes = append(notes, "PHP's streams (file_get_contents) ignore proxy variables; its curl functions do not. For streams use the redirect mode (egret redirect --help)")
+		notes = append(notes, "PHP's streams (file_get_contents) ignore proxy variables; its curl functions do not. Streams need the redirect mode, which is not in this release: use curl")
 	}
 	if slices.Contains(names, "java") && env.Proxy.Scheme == "https" {
 		notes = append(notes, "Java cannot speak TLS to a proxy: give it an http:// listener on loopback")
@@ -95,7 +95,7 @@ func nodeNote(version string) []string {
 	if version == "" || readsProxy(version) {
 		return nil
 	}
-	return []string{"node " + version + " ignores proxy variables and would go around egret: use node 22.21, 24.5 or later, or the redirect mode (egret redirect --help)"}
+	return []string{"node " + version + " ignores proxy variables and would go around egret: use node 22.21, 24.5 or later; the redirect mode for older ones is not in this release"}
 }
 
 func readsProxy(version string) bool {

@@ -74,3 +74,11 @@ func TestReadsProxy(t *testing.T) {
 		}
 	}
 }
+
+func TestWhyDropped(t *testing.T) {
+	for name, want := range map[string]string{"SSL_CERT_DIR": "override", "HTTPS_PROXY": "another proxy"} {
+		if got := WhyDropped(name); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
