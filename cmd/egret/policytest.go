@@ -16,6 +16,7 @@ import (
 	"github.com/egret-proxy/egret/config"
 	"github.com/egret-proxy/egret/internal/escape"
 	"github.com/egret-proxy/egret/policy"
+	"github.com/egret-proxy/egret/proxy"
 )
 
 func newPolicyCommand() *cobra.Command {
@@ -125,6 +126,10 @@ func printTested(w io.Writer, results []tested) {
 }
 
 func runPolicyTest(p *policy.Policy, t config.Test) (tested, error) {
+	known := func(i proxy.ReasonInfo) bool { return string(i.Reason) == t.Reason }
+	if t.Reason != "" && !slices.ContainsFunc(proxy.Reasons(), known) {
+		return tested{}, fmt.Errorf("reason %q: must be a reason of egret, layer and code, such as %s", t.Reason, policy.ReasonNoPolicy)
+	}
 	method, raw, _ := strings.Cut(t.Request, " ")
 	o := whyOptions{at: t.At}
 	ask, query, err := o.parseURL(method, strings.TrimSpace(raw))
