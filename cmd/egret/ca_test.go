@@ -178,3 +178,13 @@ func TestEveryCAVerbHasAnExample(t *testing.T) {
 		}
 	}
 }
+
+func TestParseTTLTellsTheMostInDays(t *testing.T) {
+	t.Parallel()
+	if _, err := parseTTL("1000d"); err == nil || !strings.Contains(err.Error(), "at most 732d") {
+		t.Errorf("got %v", err)
+	}
+	if ttl, err := parseTTL("732d"); err != nil || ttl != certs.MaxRootTTL {
+		t.Errorf("got %v, %v", ttl, err)
+	}
+}

@@ -81,7 +81,7 @@ func TestMUST_K2_HostsOutsideTheIntermediateAreFaults(t *testing.T) {
 	t.Parallel()
 	w, _ := fileWorld(t)
 	edit(t, w, "policy/platform/destinations.yaml", "slack.com", "github.com")
-	if _, _, err := build(t, w); err == nil || !strings.Contains(err.Error(), "egret ca issue --host github.com") {
+	if _, _, err := build(t, w); err == nil || !strings.Contains(err.Error(), "egret ca issue --root DIR --host github.com") {
 		t.Errorf("got %v", err)
 	}
 }
