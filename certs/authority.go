@@ -100,9 +100,13 @@ func (a *Authority) Leaf(ctx context.Context, host string) (*tls.Certificate, er
 	now := time.Now()
 	if l, ok := a.cache.Get(host); ok && now.Before(l.cert.Leaf.NotAfter) {
 		a.metrics.hit.Inc()
-		if l.due(now) {
-			a.renew(ctx, host, l.late.Before(now))
+		switch {
+		case !l.due(now):
+		case l.late.Before(now):
+			a.await(ctx, a.fly(host))
 			return a.newest(host, l), nil
+		default:
+			a.fly(host)
 		}
 		return l.cert, nil
 	}
@@ -135,12 +139,8 @@ func (a *Authority) newest(host string, l *leaf) *tls.Certificate {
 	return l.cert
 }
 
-// renew starts making another leaf. Only when it is late the caller waits, shortly.
-func (a *Authority) renew(ctx context.Context, host string, late bool) {
-	flight := a.fly(host)
-	if !late {
-		return
-	}
+// await waits shortly for a leaf that is late.
+func (a *Authority) await(ctx context.Context, flight <-chan singleflight.Result) {
 	timer := time.NewTimer(renewWait)
 	defer timer.Stop()
 	select {

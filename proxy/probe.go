@@ -5,6 +5,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -95,6 +96,9 @@ func (p *probe) identity(context.Context) (string, *refusal) {
 }
 
 func (p *probe) policy(context.Context) (string, *refusal) {
+	if reason, _ := PreviewMethod(p.ask.Method); reason != "" {
+		return "", refuse(reason, nil)
+	}
 	adm := p.s.deps.Policy().Connect(p.ask.ID, p.ask.Evidence, p.ask.Target, p.ask.At)
 	switch {
 	case adm.Verdict == policy.Deny:
@@ -107,6 +111,9 @@ func (p *probe) policy(context.Context) (string, *refusal) {
 	p.decision = p.s.deps.Policy().Request(p.ask)
 	if p.decision.Verdict != policy.Allow {
 		return "", refuse(orReason(p.decision.Reason, policy.ReasonNotLoaded), nil)
+	}
+	if reason, why := PreviewQuery(p.query); reason != "" {
+		return "", refuse(reason, errors.New(why))
 	}
 	r := p.decision.Rule
 	return fmt.Sprintf("allowed by %s (owner %s, until %s)", r.Policy, r.Owner, r.Expires.Add(-time.Second).UTC().Format(time.DateOnly)), nil
