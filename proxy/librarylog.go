@@ -24,6 +24,6 @@ func (u unquoted) Write(p []byte) (int, error) {
 	if cut && rest != "" {
 		text += "…"
 	}
-	u.to.Debug(text)
+	u.to.Debug("net/http", "says", text)
 	return len(p), nil
 }

@@ -19,8 +19,8 @@ import (
 func TestMUST_C9_UnsolicitedAnswersAreNotPrinted(t *testing.T) {
 	var std bytes.Buffer
 	before := log.Writer()
-	defer log.SetOutput(before)
-	log.SetOutput(&std)
+	defer log.SetOutput(before) //nolint:forbidigo // the standard log is what is tested
+	log.SetOutput(&std)         //nolint:forbidigo // the same
 	silence()
 	here, there := net.Pipe()
 	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return here, nil }}

@@ -6,7 +6,6 @@ package oauth2
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -37,7 +36,7 @@ func TestMUST_C9_MalformedAnswersAreNotQuoted(t *testing.T) {
 			defer c.Close()
 			_, _ = fmt.Fprintf(c, wire, "hush+secret")
 		}))
-		raw.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), slog.LevelInfo)
+		raw.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 		raw.StartTLS()
 		t.Cleanup(raw.Close)
 		var log bytes.Buffer
