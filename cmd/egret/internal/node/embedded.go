@@ -20,6 +20,7 @@ import (
 type embeddedAPI struct {
 	address string
 	dir     string
+	issuer  *embedded.Issuer
 	server  *embedded.Server // which also knows local callers, by its entries
 }
 
@@ -41,7 +42,7 @@ func (n *Node) serveEmbedded(ctx context.Context, running *sync.WaitGroup) (*emb
 	if err != nil {
 		return nil, err
 	}
-	e := &embeddedAPI{dir: dir}
+	e := &embeddedAPI{dir: dir, issuer: iss}
 	srv, err := iss.Listen(filepath.Join(dir, "agent.sock"), append(entries, embedded.Entry{ID: id})...)
 	if err != nil {
 		e.remove()
