@@ -118,7 +118,7 @@ type Embedded struct {
 
 // EmbeddedEntry gives an identity to local processes. What is empty is not asked for.
 type EmbeddedEntry struct {
-	SpiffeID string `json:"spiffeID"`
+	SpiffeID string `json:"spiffeID"`         // in the trust domain of egret's own, and not that
 	UIDs     []int  `json:"uids"`             // effective users of the process
 	GIDs     []int  `json:"gids,omitempty"`   // effective groups; over unix sockets only
 	Path     string `json:"path,omitempty"`   // of its program, as egret sees it; over unix sockets only
