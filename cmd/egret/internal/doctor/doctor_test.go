@@ -164,6 +164,28 @@ func TestBrokenPlaces(t *testing.T) {
 	}
 }
 
+// TestCrashIsSeen: a socket that nobody listens on is not an egret.
+func TestCrashIsSeen(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	socket := p.file("left.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	check(t, err)
+	l.SetUnlinkOnClose(false)
+	p.o.Config.Admin.Socket = socket
+	if f := find(t, Examine(t.Context(), p.o), "listener in"); !strings.Contains(f.Found, "the egret that runs") {
+		t.Errorf("somebody listens, who does not answer us: %+v", f)
+	}
+	check(t, l.Close())
+	list := Examine(t.Context(), p.o)
+	if f := find(t, list, "admin socket"); f.Level != Warn || !strings.Contains(f.Change, "run egret") {
+		t.Errorf("%+v", f)
+	}
+	if f := find(t, list, "listener in"); !strings.Contains(f.Found, "is free") {
+		t.Errorf("%+v", f)
+	}
+}
+
 // deaf is a port that is taken by something that answers nothing.
 func deaf(t *testing.T) string {
 	t.Helper()

@@ -61,7 +61,7 @@ func tcpOwner() (sockopt.Owner, error) {
 	if err != nil {
 		return sockopt.Owner{}, err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	c, err := (&net.Dialer{}).Dial("tcp4", l.Addr().String())
 	if err != nil {
 		return sockopt.Owner{}, err
@@ -71,7 +71,7 @@ func tcpOwner() (sockopt.Owner, error) {
 	if err != nil {
 		return sockopt.Owner{}, err
 	}
-	defer peer.Close()
+	defer func() { _ = peer.Close() }()
 	return sockopt.PeerOwner(peer)
 }
 

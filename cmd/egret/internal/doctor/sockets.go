@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/egret-proxy/egret/config"
 	"github.com/egret-proxy/egret/internal/ops"
@@ -44,11 +45,21 @@ func (e *examination) admin(ctx context.Context) {
 	defer cancel()
 	err = ops.Do(ctx, ops.Dial(socket), ops.Call{Method: http.MethodGet, Path: "/v1/status"})
 	if err != nil {
+		e.live = !refused(ctx, socket)
 		e.bad(Warn, check, "run egret, or ask as its user, as root or as one of admin.uids", err)
 		return
 	}
 	e.live = true
 	e.ok(check, "an egret answers at %s", socket)
+}
+
+// refused reports whether nobody listens at a socket any more, as after a crash.
+func refused(ctx context.Context, socket string) bool {
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if err == nil {
+		_ = c.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // noSocket is as it should be before a start, if one can be made.
@@ -97,8 +108,10 @@ func (e *examination) ready(ctx context.Context, check, address string, taken er
 	case err != nil || status != http.StatusOK && status != http.StatusServiceUnavailable:
 		e.bad(Fail, check, "free the address or set another metrics.address", taken)
 	case status != http.StatusOK:
+		e.live = true
 		e.bad(Fail, check, "see the running egret's log", "the egret at "+address+" is not ready: "+failing(text))
 	default:
+		e.live = true
 		e.ok(check, "the egret at %s is ready", address)
 	}
 }
@@ -172,7 +185,7 @@ func (e *examination) address(check, address string) {
 		return
 	}
 	if err := free(address); err != nil {
-		e.bad(Fail, check, "free the address or set another", err)
+		e.bad(Fail, check, "free the address or set another; if it is egret that runs there, set admin.socket, by which doctor sees it", err)
 		return
 	}
 	e.ok(check, "%s is free", address)

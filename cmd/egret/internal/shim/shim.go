@@ -104,7 +104,8 @@ func (s *Shim) follow() (err error) {
 	s.running.Go(func() {
 		// It tries again by itself; it ends with the shim, or on an answer that a second
 		// question would not change.
-		if err := s.client.WatchX509Context(s.ctx, s.source); err != nil && s.ctx.Err() == nil {
+		err := s.client.WatchX509Context(s.ctx, s.source)
+		if s.ctx.Err() == nil {
 			s.source.OnX509ContextWatchError(err)
 		}
 	})
@@ -160,7 +161,7 @@ func (s *Shim) serve() {
 }
 
 func (s *Shim) handle(c *net.TCPConn) {
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	defer context.AfterFunc(s.ctx, func() { _ = c.Close() })()
 	if !s.mayUse(c) {
 		return
