@@ -157,20 +157,24 @@ func (c *checker) entry(at string, e *EmbeddedEntry, tcp bool) {
 	}
 	c.ids(at+".uids", "a user id", e.UIDs)
 	c.ids(at+".gids", "a group id", e.GIDs)
-	switch {
-	case e.Path != "" && (!filepath.IsAbs(e.Path) || filepath.Clean(e.Path) != e.Path || !printable(e.Path)):
+	if e.Path != "" && !cleanPath(e.Path) {
 		c.bad(at+".path", e.Path, "must be an absolute path", "")
-	case e.SHA256 != "" && !digest.MatchString(e.SHA256):
+	}
+	if e.SHA256 != "" && !digest.MatchString(e.SHA256) {
 		c.bad(at+".sha256", e.SHA256, "must be 64 lower-case hex digits", "sha256sum prints them")
-	case e.Cgroup != "" && (!filepath.IsAbs(e.Cgroup) || filepath.Clean(e.Cgroup) != e.Cgroup || e.Cgroup == "/" || !printable(e.Cgroup)):
+	}
+	if e.Cgroup != "" && (!cleanPath(e.Cgroup) || e.Cgroup == "/") {
 		c.bad(at+".cgroup", e.Cgroup, "must be a path below /, without a slash at the end", "write it as /proc/PID/cgroup has it after 0::")
-	case e.Unit != "" && !systemdUnit.MatchString(e.Unit):
+	}
+	if e.Unit != "" && !systemdUnit.MatchString(e.Unit) {
 		c.bad(at+".unit", e.Unit, "must be a systemd unit with its suffix", "write nightly.service")
 	}
 	if tcp {
 		c.finer(at, e)
 	}
 }
+
+func cleanPath(p string) bool { return filepath.IsAbs(p) && filepath.Clean(p) == p && printable(p) }
 
 // finer refuses what could tell processes of one cgroup and user apart where a TCP
 // listener asks: another of them could answer for the caller.
