@@ -33,6 +33,7 @@ func Bounds() []Bound {
 	)
 	return []Bound{
 		{Key: "listeners[].identify.jwtSVID.maxTTL", Default: hour, Min: minute, Max: 24 * hour},
+		{Key: "listeners[].identify.kubernetesToken.age", Default: 30 * second, Min: second, Max: minute},
 		{Key: "certs.leafTTL", Default: 24 * hour, Min: minute, Max: 24 * hour},
 		{Key: "audit.queue", Default: 4096, Min: 16, Max: 1_000_000},
 		{Key: "audit.maxSize", Default: 100 * mib, Min: mib, Max: 100 * int64(GiB)},
@@ -52,6 +53,8 @@ func Bounds() []Bound {
 		{Key: "limits.idleUpstream", Default: 1024, Min: 1, Max: 100_000},
 		{Key: "limits.leaves", Default: 4096, Min: 16, Max: 100_000},
 		{Key: "limits.credentials", Default: 10_000, Min: 16, Max: 1_000_000},
+		{Key: "limits.processes", Default: 4096, Min: 1, Max: 100_000},
+		{Key: "limits.processIdle", Default: 15 * minute, Min: 10 * second, Max: 24 * hour},
 	}
 }
 

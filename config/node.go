@@ -48,6 +48,9 @@ type Identify struct {
 	Sidecar  *Sidecar  `json:"sidecar,omitempty"`
 	X509SVID *X509SVID `json:"x509SVID,omitempty"`
 	JWTSVID  *JWTSVID  `json:"jwtSVID,omitempty"`
+	Process  *Process  `json:"process,omitempty"`
+
+	KubernetesToken *KubernetesToken `json:"kubernetesToken,omitempty"`
 }
 
 // Sidecar: whoever reaches the listener is the workload whose SVID egret holds. Only on
@@ -69,16 +72,59 @@ type JWTSVID struct {
 	MaxTTL   time.Duration `json:"maxTTL,omitempty"` // exp - iat at most; default 1h
 }
 
+// Process: the kernel says which local process connected, and an attestor which
+// identity that process has. Over a unix socket it is the very process; over TCP it is
+// known by its cgroup and uid. Only on loopback or a unix socket. Linux only.
+type Process struct {
+	Attestor   string `json:"attestor"`             // delegated or broker (a SPIRE agent), or embedded
+	Hybrid     bool   `json:"hybrid,omitempty"`     // cgroup v1 is mounted too, and every workload is in a v2 group of its own all the same
+	RootCgroup bool   `json:"rootCgroup,omitempty"` // callers over TCP in no cgroup but the top one are known by their uid alone
+}
+
+// KubernetesToken: the caller sends a projected service-account token in
+// Proxy-Authorization, and kube-apiserver vouches for it (TokenReview). For clusters
+// without SPIRE. Transport as for jwtSVID.
+type KubernetesToken struct {
+	Audience  string        `json:"audience"`            // that tokens for this egret are projected with
+	ID        string        `json:"id"`                  // SPIFFE ID of a service account: spiffe://acme.example/ns/{namespace}/sa/{serviceAccount}
+	Server    string        `json:"server,omitempty"`    // kube-apiserver; default https://kubernetes.default.svc
+	CA        string        `json:"ca,omitempty"`        // PEM file that the server is verified by; default: the pod's
+	TokenFile string        `json:"tokenFile,omitempty"` // egret's own token, which may create tokenreviews; default: the pod's
+	Node      string        `json:"node,omitempty"`      // accept pods of this node only; default: of any
+	Age       time.Duration `json:"age,omitempty"`       // a review is believed this long; default 30s
+}
+
 // Spiffe says where identities come from.
 type Spiffe struct {
 	WorkloadAPI  string    `json:"workloadAPI"`        // unix:///path or tcp://ip:port; default: $SPIFFE_ENDPOINT_SOCKET
 	TrustDomains []string  `json:"trustDomains"`       // whose callers are accepted
+	ID           string    `json:"id,omitempty"`       // egret's own SVID, where the Workload API returns several
 	Embedded     *Embedded `json:"embedded,omitempty"` // instead of workloadAPI, where there is no SPIRE
+
+	Delegated *AgentSocket `json:"delegated,omitempty"` // the agent's Delegated Identity API, for process listeners
+	Broker    *AgentSocket `json:"broker,omitempty"`    // the agent's SPIFFE Broker API, for process listeners
+}
+
+// AgentSocket is where a SPIRE agent answers about other workloads than the caller.
+type AgentSocket struct {
+	Socket string `json:"socket"` // unix:///path
 }
 
 // Embedded is an in-process SPIFFE issuer, for laptops and CI runners.
 type Embedded struct {
-	SpiffeID string `json:"spiffeID"` // egret's own ID, which sidecar listeners credit their callers with
+	SpiffeID string          `json:"spiffeID"`          // egret's own ID, which sidecar listeners credit their callers with
+	Entries  []EmbeddedEntry `json:"entries,omitempty"` // who the callers of process listeners are
+}
+
+// EmbeddedEntry gives an identity to local processes. What is empty is not asked for.
+type EmbeddedEntry struct {
+	SpiffeID string `json:"spiffeID"`         // in the trust domain of egret's own, and not that
+	UIDs     []int  `json:"uids"`             // effective users of the process
+	GIDs     []int  `json:"gids,omitempty"`   // effective groups; over unix sockets only
+	Path     string `json:"path,omitempty"`   // of its program, as egret sees it; over unix sockets only
+	SHA256   string `json:"sha256,omitempty"` // of its program, in lower-case hex; over unix sockets only
+	Cgroup   string `json:"cgroup,omitempty"` // path in the v2 hierarchy; groups below it match too
+	Unit     string `json:"unit,omitempty"`   // systemd unit that the cgroup belongs to, such as nightly.service
 }
 
 // Admin is where changes of state come in: a unix socket whose peer's uid is checked.
@@ -187,6 +233,8 @@ type Limits struct {
 	IdleUpstream           int           `json:"idleUpstream,omitempty"`           // 1024
 	Leaves                 int           `json:"leaves,omitempty"`                 // cached leaf certificates; 4096
 	Credentials            int           `json:"credentials,omitempty"`            // cached credentials; 10000
+	Processes              int           `json:"processes,omitempty"`              // local workloads that one process listener follows; 4096
+	ProcessIdle            time.Duration `json:"processIdle,omitempty"`            // a local workload without a connection is followed this long; 15m
 }
 
 // Size is a number of bytes, written as 64KiB, 100MiB, 1GiB or a plain number.

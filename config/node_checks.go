@@ -22,12 +22,30 @@ func (c *checker) spiffe() {
 		if s.WorkloadAPI != "" {
 			c.bad("spiffe.workloadAPI", s.WorkloadAPI, "must not be set together with embedded, it would be ignored", "")
 		}
+		if s.ID != "" {
+			c.bad("spiffe.id", s.ID, "must not be set together with embedded, it would be ignored", "")
+		}
 		c.embedded(s.Embedded.SpiffeID)
 		return
 	case s.WorkloadAPI == "":
 		s.WorkloadAPI = c.env.Getenv("SPIFFE_ENDPOINT_SOCKET")
 	}
 	c.workloadAPI(s.WorkloadAPI)
+	c.ownID(s.ID)
+}
+
+// ownID checks which of the SVIDs that egret is given is its own.
+func (c *checker) ownID(id string) {
+	if id == "" {
+		return
+	}
+	parsed, err := spiffeid.FromString(id)
+	switch {
+	case err != nil || parsed.Path() == "":
+		c.bad("spiffe.id", id, "must be a SPIFFE ID with a path", "write spiffe://"+c.firstTrustDomain()+"/egret")
+	case !slices.Contains(c.node.Spiffe.TrustDomains, parsed.TrustDomain().Name()):
+		c.bad("spiffe.id", id, "must be in one of spiffe.trustDomains", "")
+	}
 }
 
 func (c *checker) trustDomains(names []string) {
@@ -88,11 +106,7 @@ func (c *checker) admin() {
 	shown := a.Socket
 	a.Socket = c.abs(shown)
 	c.adminSocket(shown, a.Socket)
-	for i, uid := range a.UIDs {
-		if uid < 0 || int64(uid) >= 1<<32-1 {
-			c.bad(at("admin.uids", i), fmt.Sprint(uid), "must be a user id", "")
-		}
-	}
+	c.ids("admin.uids", "a user id", a.UIDs)
 }
 
 func (c *checker) adminSocket(shown, socket string) {

@@ -149,13 +149,13 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 func (c *checker) identify(entry string, l *Listener, r reach) {
 	id := l.Identify
 	set := 0
-	for _, is := range []bool{id.Sidecar != nil, id.X509SVID != nil, id.JWTSVID != nil} {
+	for _, is := range []bool{id.Sidecar != nil, id.X509SVID != nil, id.JWTSVID != nil, id.Process != nil, id.KubernetesToken != nil} {
 		if is {
 			set++
 		}
 	}
 	if set != 1 {
-		c.bad(entry+".identify", "", "must have exactly one of sidecar, x509SVID, jwtSVID", "")
+		c.bad(entry+".identify", "", "must have exactly one of sidecar, x509SVID, jwtSVID, process, kubernetesToken", "")
 		return
 	}
 	switch {
@@ -165,7 +165,13 @@ func (c *checker) identify(entry string, l *Listener, r reach) {
 	case id.X509SVID != nil && l.TLS == nil:
 		c.bad(entry+".tls", "", "must be set for x509SVID: the client certificate is part of the TLS handshake", "")
 	case id.JWTSVID != nil:
-		c.jwtSVID(entry, l, r)
+		c.bearer(entry, "jwtSVID", l, r)
+		c.audience(entry+".identify.jwtSVID.audience", id.JWTSVID.Audience)
+	case id.Process != nil:
+		c.process(entry, l.Address, r)
+	case id.KubernetesToken != nil:
+		c.bearer(entry, "kubernetesToken", l, r)
+		c.kubernetesToken(entry+".identify.kubernetesToken", id.KubernetesToken)
 	}
 }
 
@@ -185,13 +191,16 @@ func (c *checker) sidecar(entry, address string, s Sidecar, r reach) {
 	}
 }
 
-func (c *checker) jwtSVID(entry string, l *Listener, r reach) {
+// bearer refuses a token where others on the way could read it (MUST I13).
+func (c *checker) bearer(entry, way string, l *Listener, r reach) {
 	if l.TLS == nil && !r.local() {
-		c.bad(entry+".tls", "", "must be set for jwtSVID on an address that is not loopback or a unix socket: the token is a bearer secret",
+		c.bad(entry+".tls", "", "must be set for "+way+" on an address that is not loopback or a unix socket: the token is a bearer secret",
 			"add tls: {cert: …, key: …}")
 	}
-	aud := l.Identify.JWTSVID.Audience
+}
+
+func (c *checker) audience(path, aud string) {
 	if aud == "" || len(aud) > maxKey || !printable(aud) {
-		c.bad(entry+".identify.jwtSVID.audience", aud, "must be the audience that tokens for this egret have, 1 to 253 printable bytes", "")
+		c.bad(path, aud, "must be the audience that tokens for this egret have, 1 to 253 printable bytes", "")
 	}
 }

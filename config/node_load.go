@@ -100,6 +100,7 @@ func (c *checker) checkNode() {
 	c.words()
 	c.listeners()
 	c.spiffe()
+	c.attestors()
 	c.admin()
 	c.metrics()
 	c.certs()
@@ -147,11 +148,16 @@ func (c *checker) words() {
 	table := enumerations()
 	walk(reflect.ValueOf(c.node).Elem(), func(pattern, path string, v reflect.Value) {
 		words, ok := table[pattern]
-		if !ok || v.String() == "" && !c.written(path) && pattern != "listeners[].kind" {
+		if !ok || v.String() == "" && !c.written(path) && !required(pattern) {
 			return
 		}
 		c.word(path, v.String(), words)
 	})
+}
+
+// required are the words that have no default.
+func required(pattern string) bool {
+	return pattern == "listeners[].kind" || pattern == "listeners[].identify.process.attestor"
 }
 
 func (c *checker) word(path, value string, words []string) {

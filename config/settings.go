@@ -31,6 +31,17 @@ func (j *JWTSVID) setDefaults() {
 	j.MaxTTL = time.Duration(boundsByKey()["listeners[].identify.jwtSVID.maxTTL"].Default)
 }
 
+// In a pod.
+const (
+	inClusterServer = "https://kubernetes.default.svc"
+	inClusterFolder = "/var/run/secrets/kubernetes.io/serviceaccount/"
+)
+
+func (k *KubernetesToken) setDefaults() {
+	k.Server, k.CA, k.TokenFile = inClusterServer, inClusterFolder+"ca.crt", inClusterFolder+"token"
+	k.Age = time.Duration(boundsByKey()["listeners[].identify.kubernetesToken.age"].Default)
+}
+
 // walk calls f for every value below v that is not itself a struct or a list of
 // structs, with its path and with the pattern of its path ([] for every index).
 func walk(v reflect.Value, f func(pattern, path string, v reflect.Value)) {
@@ -139,13 +150,21 @@ func printed(v reflect.Value) string {
 // enumerations are the settings that take one of a few words.
 func enumerations() map[string][]string {
 	return map[string][]string{
-		"listeners[].kind": {"forward"},
-		"egress.unlisted":  {"deny", "tunnel"},
-		"audit.onFull":     {"refuse", "drop"},
-		"log.level":        {"debug", "info", "warn", "error"},
-		"log.format":       {"text", "json"},
+		"listeners[].kind":                      {"forward"},
+		"egress.unlisted":                       {"deny", "tunnel"},
+		"listeners[].identify.process.attestor": {attestDelegated, attestBroker, attestEmbedded},
+		"audit.onFull":                          {"refuse", "drop"},
+		"log.level":                             {"debug", "info", "warn", "error"},
+		"log.format":                            {"text", "json"},
 	}
 }
+
+// Who is asked about the callers of process listeners.
+const (
+	attestDelegated = "delegated"
+	attestBroker    = "broker"
+	attestEmbedded  = "embedded"
+)
 
 func oneOf(words []string) string {
 	if len(words) == 1 {

@@ -5,6 +5,8 @@ package proxy
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -63,6 +65,14 @@ func (s *Server) identify(ctx context.Context, c *clientConn, e *Entrance, r *ht
 	if err != nil {
 		return identityRefusal(err)
 	}
+	if e.Process {
+		f, err := facts(e.Diag, raw)
+		if err != nil {
+			return identityRefusal(err)
+		}
+		defer f.Close() // not before Resolve is done with the descriptor
+		p.Proc = &identity.Process{PID: f.PID, UID: f.UID, Cgroup: f.Cgroup, PIDFD: f.PIDFD()}
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.limits.Handshake)
 	defer cancel()
 	if c.caller, err = e.Identity.Resolve(ctx, p); err != nil {
@@ -94,14 +104,26 @@ func evidence(e *Entrance, r *http.Request, raw net.Conn) (identity.Peer, error)
 		}
 		p.JWT = jwt
 	}
-	if e.Process {
-		o, err := sockopt.PeerOwner(raw)
-		if err != nil {
-			return p, identity.ErrUnknown
-		}
-		p.Proc = &identity.Process{UID: o.UID, Cgroup: o.Cgroup, PIDFD: -1}
-	}
 	return p, nil
+}
+
+// facts asks the kernel whose socket is at the other end. A connection that is not
+// established any more has no owner: what has its address now may be another's socket,
+// and so the caller is gone, whatever it was (MUST I5).
+func facts(g *sockopt.Diag, raw net.Conn) (sockopt.Facts, error) {
+	if g == nil {
+		return sockopt.Facts{}, fmt.Errorf("%w: there is nothing to ask the kernel with", identity.ErrUnknown)
+	}
+	f, err := g.PeerFacts(raw)
+	switch {
+	case errors.Is(err, sockopt.ErrStale):
+		return f, fmt.Errorf("%w: %w", identity.ErrGone, err)
+	case errors.Is(err, errors.ErrUnsupported) && f.PID != 0:
+		return f, nil // a unix socket before Linux 6.5: its user is known, its process is not held
+	case err != nil:
+		return f, fmt.Errorf("%w: %w", identity.ErrUnknown, err)
+	}
+	return f, nil
 }
 
 // crowded refuses where the node holds as many connections as it may.

@@ -15,6 +15,7 @@ import (
 	"github.com/egret-proxy/egret/audit"
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/identity"
+	"github.com/egret-proxy/egret/internal/sockopt"
 	"github.com/egret-proxy/egret/policy"
 )
 
@@ -93,4 +94,7 @@ type Entrance struct {
 	Identity  identity.Resolver
 	Challenge bool // a JWT-SVID in Proxy-Authorization can be asked for with 407
 	Process   bool // collect kernel facts about the peer (identity.Peer.Proc)
+	// Diag asks for those facts, in the listener's network namespace. Where Process is set
+	// and Diag is not, nobody is known.
+	Diag *sockopt.Diag
 }

@@ -91,7 +91,7 @@ var reasonTable = []ReasonInfo{
 	{reasonNoIdentity, 403, "the caller presented no identity", "use a listener that knows this caller, or present an SVID"},
 	{reasonInvalidEvidence, 403, "the evidence of identity is not valid", "fetch a new SVID from the Workload API"},
 	{reasonSVIDExpired, 403, "the caller's SVID has expired", "check that the Workload API answers on this node"},
-	{reasonSVIDRevoked, 403, "the trust bundle no longer vouches for the caller's SVID", "fetch a new SVID from the Workload API"},
+	{reasonSVIDRevoked, 403, "nobody vouches for the caller any more, or nobody ever did", "fetch a new SVID from the Workload API, or ask the platform team for a registration entry"},
 	{reasonCallerGone, 403, "the calling process or pod has ended", "connect again"},
 	{reasonWrongAudience, 403, "the JWT-SVID is not for this proxy alone", "fetch a JWT-SVID whose only audience is this proxy's"},
 	{reasonTrustDomain, 403, "the trust domain is not accepted here", "ask the platform team which trust domains this node accepts"},

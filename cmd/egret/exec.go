@@ -36,6 +36,7 @@ type execOptions struct {
 	proxy, ca string
 	noProxy   []string
 	quiet     bool
+	node      execNode
 	stderr    io.Writer
 }
 
@@ -53,6 +54,14 @@ first plain forward listener that identifies by sidecar, on a port of its own, a
 neither metrics nor admin socket; or from no more than --policy and --as. With --proxy
 and --ca it attaches to an egret that runs already.
 
+Most programs can use an http:// proxy only, and none can show an X.509-SVID to it. For
+a node whose TLS listener identifies by x509SVID, --svid puts a port on loopback between
+them, for this program's life and this user's processes: each connection becomes one over
+TLS 1.2 or later to the node, verified by --listener-ca, with the SVID that the Workload
+API gives to egret exec. The port reads nothing and decides nothing. Where there is no
+SVID any more it answers 503 egret identity/source_unavailable, and 502 egret
+shim/node_unreachable where the node is not reached or not verified.
+
 The trust files (bundle.pem, ca.pem and others) lie in a private folder that is removed
 at the end. What the program trusted before, it still trusts. The environment leads a
 program to egret; it does not hold it there: a program that ignores proxy variables goes
@@ -63,6 +72,7 @@ Exit code: that of the program, 128+n if signal n ended it, 127 if it was not fo
 		Example: `  egret exec -c egret.yaml -- curl https://slack.com/api/auth.test
   egret exec --policy policy/ --as spiffe://acme.example/ns/qa/sa/dashboard -- ./report
   egret exec --proxy http://127.0.0.1:8630 --ca ca.pem -- python3 report.py
+  egret exec --proxy https://egret.acme.example:8631 --svid --ca ca.pem -- python3 report.py
   egret exec --no-proxy git.acme.example -- make release`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -73,12 +83,13 @@ Exit code: that of the program, 128+n if signal n ended it, 127 if it was not fo
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opt.stderr = cmd.ErrOrStderr()
+			opt.stderr, opt.node.stderr = cmd.ErrOrStderr(), cmd.ErrOrStderr()
 			return runExec(cmd, opt, start, args)
 		},
 	}
 	cmd.Flags().StringVar(&opt.proxy, "proxy", "", "URL of the egret listener to attach to, such as http://127.0.0.1:8630")
 	cmd.Flags().StringVar(&opt.ca, "ca", "", "PEM file with the roots of that egret (ca.pem)")
+	opt.node.flags(cmd)
 	cmd.Flags().StringArrayVar(&opt.noProxy, "no-proxy", nil, "host to reach directly, with all below it (may be repeated)")
 	cmd.Flags().BoolVarP(&opt.quiet, "quiet", "q", false, "no notes on stderr")
 	cmd.Flags().SetInterspersed(false) // what follows COMMAND is COMMAND's
@@ -116,6 +127,9 @@ func runExec(cmd *cobra.Command, opt execOptions, start startProxy, args []strin
 
 // source returns what gives the proxy: the flags, or the given start.
 func (o execOptions) source(start startProxy) (startProxy, error) {
+	if err := o.node.check(o.proxy); err != nil {
+		return nil, err
+	}
 	switch {
 	case o.proxy != "" && o.ca != "":
 		return o.attach, nil
@@ -127,12 +141,18 @@ func (o execOptions) source(start startProxy) (startProxy, error) {
 	return start, nil
 }
 
-func (o execOptions) attach(context.Context) (string, []byte, func(), error) {
+func (o execOptions) attach(ctx context.Context) (string, []byte, func(), error) {
 	list, err := certs.ReadCertificates(o.ca)
 	if err != nil {
 		return "", nil, nil, fmt.Errorf("--ca: %w", err)
 	}
-	return o.proxy, certs.EncodeCertificates(list...), func() {}, nil
+	proxy, stop := o.proxy, func() {}
+	if o.node.svid {
+		if proxy, stop, err = o.node.start(ctx, o.proxy); err != nil {
+			return "", nil, nil, err
+		}
+	}
+	return proxy, certs.EncodeCertificates(list...), stop, nil
 }
 
 // prepare writes the trust folder and says what the child's environment is made from.

@@ -8,11 +8,15 @@ package spire
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +37,7 @@ import (
 // standard input, one command a line, and answers each with one line.
 const asProgram = "EGRET_TEST_PROGRAM"
 
-// obey knows: dial NETWORK ADDRESS, and burst ADDRESS COUNT FIRSTPORT PORTS.
+// obey knows: dial NETWORK ADDRESS, get PROXY URL CAFILE, and burst ADDRESS COUNT FIRSTPORT PORTS.
 func obey() {
 	var held []net.Conn
 	for s := bufio.NewScanner(os.Stdin); s.Scan(); {
@@ -45,6 +49,9 @@ func obey() {
 			if c, err = net.Dial(words[1], words[2]); err == nil {
 				held = append(held, c)
 			}
+		case "get":
+			fmt.Println(get(words[1], words[2], words[3]))
+			continue
 		case "burst":
 			err = burst(words[1], number(words[2]), number(words[3]), number(words[4]))
 		}
@@ -62,6 +69,30 @@ func obey() {
 func number(s string) int {
 	n, _ := strconv.Atoi(s)
 	return n
+}
+
+// get asks for a URL through a proxy, on a connection of its own, and returns the status
+// and egret's decision, or the error.
+func get(proxy, target, caFile string) string {
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return err.Error()
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	via, err := url.Parse(proxy)
+	if err != nil {
+		return err.Error()
+	}
+	c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+		Proxy: http.ProxyURL(via), TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true,
+	}}
+	resp, err := c.Get(target)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	return resp.Status + " " + resp.Header.Get("Egret-Decision")
 }
 
 // burst makes connections from ports of a small range that every program uses, and says

@@ -62,7 +62,7 @@ func (n *Node) buildIdentity() error {
 	if err != nil {
 		return err
 	}
-	address := c.WorkloadAPI
+	address, own := c.WorkloadAPI, c.ID
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	n.onClose(func() { cancel(); running.Wait() })
@@ -71,9 +71,15 @@ func (n *Node) buildIdentity() error {
 			return err
 		}
 		n.onClose(n.embedded.remove)
-		address = n.embedded.address
+		address, own = n.embedded.address, c.Embedded.SpiffeID
 	}
-	n.source, err = identity.NewSource(identity.SourceOptions{Address: address, TrustDomains: tds, Logger: n.log, Registerer: n.reg})
+	var id spiffeid.ID
+	if own != "" {
+		if id, err = spiffeid.FromString(own); err != nil {
+			return fmt.Errorf("spiffe.id: %q: %w", own, err)
+		}
+	}
+	n.source, err = identity.NewSource(identity.SourceOptions{Address: address, TrustDomains: tds, ID: id, Logger: n.log, Registerer: n.reg})
 	if err != nil {
 		return err
 	}

@@ -5,13 +5,14 @@ package node
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"sync/atomic"
 
 	"github.com/egret-proxy/egret/config"
 	"github.com/egret-proxy/egret/identity"
+	"github.com/egret-proxy/egret/internal/sockopt"
 	"github.com/egret-proxy/egret/proxy"
 )
 
@@ -20,6 +21,7 @@ type entrance struct {
 	cfg      config.Listener
 	listener net.Listener
 	resolver identity.Resolver
+	diag     *sockopt.Diag // nil where the kernel is not asked about callers
 	cert     atomic.Pointer[tls.Certificate]
 }
 
@@ -30,16 +32,12 @@ func (n *Node) buildEntrances() error {
 		return err
 	}
 	defer func() { passed.rest(n) }()
-	for _, c := range n.cfg.Listeners {
-		e := &entrance{cfg: c}
-		if e.resolver, err = n.resolver(c.Identify); err != nil {
-			return fmt.Errorf("listener %q: %w", c.Name, err)
-		}
+	for _, e := range n.callers {
 		if err := e.loadCert(); err != nil {
 			return err
 		}
-		if e.listener, err = passed.listen(c.Address); err != nil {
-			return fmt.Errorf("listener %q: %w", c.Name, err)
+		if e.listener, err = passed.listen(e.cfg.Address, e.mode()); err != nil {
+			return fmt.Errorf("listener %q: %w", e.cfg.Name, err)
 		}
 		n.entrances = append(n.entrances, e)
 		n.onClose(func() { _ = e.listener.Close() })
@@ -47,21 +45,13 @@ func (n *Node) buildEntrances() error {
 	return nil
 }
 
-// resolver makes the one way in which a listener knows its callers.
-func (n *Node) resolver(c config.Identify) (identity.Resolver, error) {
-	tds, err := trustDomains(n.cfg.Spiffe.TrustDomains)
-	if err != nil {
-		return nil, err
+// mode is that of the listener's unix socket: egret's own user only, unless the kernel
+// tells egret which user it is that connects.
+func (e *entrance) mode() fs.FileMode {
+	if e.cfg.Identify.Process != nil {
+		return 0o666
 	}
-	switch {
-	case c.Sidecar != nil:
-		return identity.NewSidecar(n.source, identity.SidecarOptions{SameUser: c.Sidecar.SameUser}), nil
-	case c.X509SVID != nil:
-		return identity.NewX509(identity.X509Options{Bundles: n.source, TrustDomains: tds})
-	case c.JWTSVID != nil:
-		return identity.NewJWT(identity.JWTOptions{Bundles: n.source, TrustDomains: tds, Audience: c.JWTSVID.Audience, MaxTTL: c.JWTSVID.MaxTTL})
-	}
-	return nil, errors.New("identify must name one way")
+	return 0o600
 }
 
 // loadCert reads the listener's own certificate, at start and on every reload.
@@ -79,9 +69,11 @@ func (e *entrance) loadCert() error {
 
 // proxy is the entrance as the data path takes it.
 func (e *entrance) proxy() proxy.Entrance {
-	out := proxy.Entrance{Name: e.cfg.Name, Listener: e.listener, Identity: e.resolver, Challenge: e.cfg.Identify.JWTSVID != nil}
-	if s := e.cfg.Identify.Sidecar; s != nil {
-		out.Process = s.SameUser
+	c := e.cfg.Identify
+	out := proxy.Entrance{
+		Name: e.cfg.Name, Listener: e.listener, Identity: e.resolver, Diag: e.diag,
+		Challenge: c.JWTSVID != nil || c.KubernetesToken != nil,
+		Process:   c.Process != nil || c.Sidecar != nil && c.Sidecar.SameUser,
 	}
 	if e.cfg.TLS != nil {
 		out.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return e.cert.Load(), nil }}

@@ -30,7 +30,13 @@ import (
 	"github.com/egret-proxy/egret/proxy"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		perform()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // podEnv is a network namespace of the workload's own.
 func podEnv() config.Env { return config.Env{HostNetwork: func() bool { return false }} }

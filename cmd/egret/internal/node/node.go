@@ -29,6 +29,7 @@ import (
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/identity"
 	"github.com/egret-proxy/egret/internal/ops"
+	"github.com/egret-proxy/egret/internal/sockopt"
 	"github.com/egret-proxy/egret/policy"
 	"github.com/egret-proxy/egret/proxy"
 )
@@ -64,7 +65,8 @@ type Node struct {
 	start  time.Time
 
 	source    *identity.Source
-	embedded  *embeddedAPI // nil where there is a Workload API
+	embedded  *embeddedAPI  // nil where there is a Workload API
+	diag      *sockopt.Diag // nil where no listener asks the kernel about callers
 	issuer    issuer
 	authority *certs.Authority
 	cache     *credential.Cache
@@ -74,6 +76,7 @@ type Node struct {
 	journal   *audit.Journal
 	file      *audit.File // nil where records go to standard output
 	server    *proxy.Server
+	callers   []*entrance // not bound yet
 	entrances []*entrance
 	admin     *ops.Admin
 	reload    *reloader
@@ -114,7 +117,7 @@ func New(opt Options) (_ *Node, err error) {
 	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opt.Version))
 	for _, step := range []func() error{
 		n.buildAudit, n.buildIssuer, n.buildIdentity, n.buildUpstream, n.buildCredentials, n.buildPolicy,
-		n.buildAuthority, n.buildServer, n.buildEntrances, n.buildMetrics, n.buildAdmin, n.publishRoots,
+		n.buildAuthority, n.buildCallers, n.buildServer, n.buildEntrances, n.buildMetrics, n.buildAdmin, n.publishRoots,
 	} {
 		if err := step(); err != nil {
 			return nil, err

@@ -42,7 +42,7 @@ func (s sockets) rest(n *Node) {
 	}
 }
 
-func (s sockets) listen(address string) (net.Listener, error) {
+func (s sockets) listen(address string, mode fs.FileMode) (net.Listener, error) {
 	if name, ok := strings.CutPrefix(address, "systemd:"); ok {
 		list := s[name]
 		if len(list) != 1 {
@@ -52,7 +52,7 @@ func (s sockets) listen(address string) (net.Listener, error) {
 		return list[0], nil
 	}
 	if path, ok := strings.CutPrefix(address, "unix://"); ok {
-		return listenUnix(path)
+		return listenUnix(path, mode)
 	}
 	return net.Listen("tcp", address)
 }
@@ -60,9 +60,8 @@ func (s sockets) listen(address string) (net.Listener, error) {
 // newSuffix names a socket until it has its mode.
 const newSuffix = ".new"
 
-// listenUnix binds a socket that only egret's own user may connect to. It gets its name
-// when it has its mode; a stale one of an earlier run is replaced, a live one is not.
-func listenUnix(path string) (net.Listener, error) {
+// listenUnix binds a socket. It gets its name when it has its mode; a stale one of an earlier run is replaced, a live one is not.
+func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 	if err := vacant(path); err != nil {
 		return nil, err
 	}
@@ -73,7 +72,7 @@ func listenUnix(path string) (net.Listener, error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(tmp, 0o600), os.Rename(tmp, path)); err != nil {
+	if err := errors.Join(os.Chmod(tmp, mode), os.Rename(tmp, path)); err != nil {
 		return nil, errors.Join(err, l.Close(), os.Remove(tmp))
 	}
 	info, err := os.Lstat(path)

@@ -14,7 +14,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
+	"github.com/spiffe/go-spiffe/v2/bundle/jwtbundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/egret-proxy/egret/examples/local"
@@ -42,6 +44,18 @@ type World struct {
 	Key    secret.Secret // the one static key, of Qase
 
 	stopIdentity func()
+	trusts       atomic.Pointer[jwtbundle.Source] // nil: Issuer
+}
+
+// Trust has the OAuth twin verify callers by another issuer's bundles.
+func (w *World) Trust(s jwtbundle.Source) { w.trusts.Store(&s) }
+
+// GetJWTBundleForTrustDomain implements jwtbundle.Source for the OAuth twin.
+func (w *World) GetJWTBundleForTrustDomain(td spiffeid.TrustDomain) (*jwtbundle.Bundle, error) {
+	if s := w.trusts.Load(); s != nil {
+		return (*s).GetJWTBundleForTrustDomain(td)
+	}
+	return w.Issuer.Bundles().GetJWTBundleForTrustDomain(td)
 }
 
 // New lays everything out in dir and starts the twins and the Workload API, which knows
@@ -104,7 +118,7 @@ func (w *World) startTwins() (err error) {
 	w.Slack = saas.NewSlack(saas.SlackConfig{Tokens: w.Bots, Channels: []saas.Channel{{ID: "C0QA000001", Name: "qa"}}})
 	w.Qase = saas.NewQase(saas.QaseConfig{Tokens: keys})
 	w.OAuth = saas.NewOAuth(saas.OAuthConfig{
-		Issuer: "https://auth.acme.example", Tokens: w.Bots, Bundles: w.Issuer.Bundles(),
+		Issuer: "https://auth.acme.example", Tokens: w.Bots, Bundles: w,
 		Clients: []saas.Client{{ID: "nightly-dashboard", SpiffeID: spiffeid.RequireFromString(Dashboard), Scopes: []string{"chat:write"}}},
 	})
 	if w.CA, err = saas.NewCA(); err != nil {

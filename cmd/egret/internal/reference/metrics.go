@@ -18,9 +18,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/egret-proxy/egret/cmd/egret/internal/node"
 	"github.com/egret-proxy/egret/config"
+	"github.com/egret-proxy/egret/identity/process"
 )
 
 // recorder is a registry that remembers what was registered: a description does not
@@ -51,6 +53,9 @@ type metric struct{ name, kind, labels, help string }
 func writeMetrics(_ Options, m *markdown) error {
 	reg := &recorder{Registry: prometheus.NewRegistry()}
 	if err := buildNode(reg); err != nil {
+		return err
+	}
+	if err := buildLocal(reg); err != nil {
 		return err
 	}
 	list, err := metricsOf(reg.seen)
@@ -87,6 +92,21 @@ func buildNode(reg node.Registry) error {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	return n.Run(ended)
+}
+
+// buildLocal makes what a process listener registers besides, on systems too that have
+// no such listeners.
+func buildLocal(reg prometheus.Registerer) error {
+	r, err := process.New(process.Options{
+		Attestor:     struct{ process.Attestor }{}, // it is not asked
+		TrustDomains: []spiffeid.TrustDomain{spiffeid.RequireTrustDomainFromString("acme.example")},
+		Registerer:   prometheus.WrapRegistererWith(prometheus.Labels{"listener": "docs"}, reg),
+	})
+	if err != nil {
+		return err
+	}
+	r.Close()
+	return nil
 }
 
 const (
