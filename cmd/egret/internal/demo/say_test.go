@@ -102,7 +102,7 @@ func FuzzWrap(f *testing.F) {
 	f.Add(" leading and  double ", 24)
 	f.Fuzz(func(t *testing.T, text string, n int) {
 		if !utf8.ValidString(text) || strings.ContainsAny(text, "\n") {
-			t.Skip()
+			t.Skip("wrap takes one line of valid text")
 		}
 		lines := wrap(text, n)
 		words := func(s string) []string { return strings.FieldsFunc(s, func(r rune) bool { return r == ' ' }) }
