@@ -6,7 +6,6 @@ package config
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -17,8 +16,6 @@ import (
 
 	api "github.com/egret-proxy/egret/api/v1alpha1"
 	"github.com/egret-proxy/egret/credential"
-	"github.com/egret-proxy/egret/credential/oauth2"
-	"github.com/egret-proxy/egret/credential/static"
 )
 
 // DialFunc opens connections, as http.Transport.DialContext does.
@@ -89,7 +86,7 @@ func (opt BuildOptions) spec(c *api.CompiledCredential) (credential.Spec, error)
 	}
 	spec := credential.Spec{
 		Name: c.Name, Generation: c.Generation, Provider: provider, Inject: injections,
-		TTL: c.TTL, Shared: c.Shared, AsSelf: c.AsEgret,
+		TTL: c.TTL, Shared: c.Shared, AsSelf: c.AsEgret, Bare: c.Bare,
 	}
 	if err := spec.Validate(); err != nil {
 		closeProvider(provider)
@@ -110,93 +107,6 @@ func injectionsOf(c *api.CompiledCredential) ([]credential.Injection, error) {
 		out = append(out, injection)
 	}
 	return out, nil
-}
-
-func (opt BuildOptions) provider(c *api.CompiledCredential) (credential.Provider, error) {
-	switch p := c.Provider; {
-	case p.Static != nil:
-		s, err := opt.stored(&p.Static.Value, p.Static.Username)
-		if err != nil {
-			return nil, err // not s, which would be a provider that is a nil pointer
-		}
-		return s, nil
-	case p.OAuth2 != nil:
-		return opt.oauth2(c, p.OAuth2)
-	}
-	return nil, errors.New("it has no provider")
-}
-
-// stored follows a secret where the object says that it is.
-func (opt BuildOptions) stored(s *api.SecretSource, username string) (*static.Provider, error) {
-	o := static.Options{Username: username, Logger: opt.Logger}
-	switch {
-	case s.File != "":
-		return static.File(s.File, o)
-	case s.SystemdCredential != "":
-		dir, _ := opt.LookupEnv("CREDENTIALS_DIRECTORY")
-		return static.Systemd(dir, s.SystemdCredential, o)
-	}
-	return static.Env(s.Env, opt.LookupEnv, o)
-}
-
-func (opt BuildOptions) oauth2(c *api.CompiledCredential, p *api.OAuth2Provider) (credential.Provider, error) {
-	if opt.Dial == nil {
-		return nil, errors.New("there is no way to reach token endpoints")
-	}
-	private, err := parsePrefixes(p.AllowPrivate)
-	if err != nil {
-		return nil, err
-	}
-	cfg := oauth2.Config{
-		TokenURL: p.TokenURL, ClientID: p.ClientID, ClientAuth: p.ClientAuth, AssertionAudience: p.AssertionAudience,
-		Scopes: p.Scopes, Audience: p.Audience, Resource: p.Resource,
-		Roots: opt.Roots, Dial: opt.Dial(p.Dial, private), Proxy: opt.Proxy, Logger: opt.Logger,
-	}
-	if c.Roots != nil {
-		cfg.Roots = c.Roots
-	}
-	var key *static.Provider
-	if p.ClientSecret != nil {
-		if key, err = opt.stored(p.ClientSecret, ""); err != nil {
-			return nil, err
-		}
-		cfg.ClientSecret = key.Value
-	}
-	provider, err := oauth2.New(cfg)
-	if err != nil {
-		if key != nil {
-			_ = key.Close()
-		}
-		return nil, err
-	}
-	return &withSecret{Provider: provider, secret: key}, nil
-}
-
-func parsePrefixes(list []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	for _, s := range list {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
-
-// withSecret is an oauth2 provider together with the client secret that it owns.
-type withSecret struct {
-	*oauth2.Provider
-	secret *static.Provider // nil: none
-}
-
-// Close closes both.
-func (w *withSecret) Close() error {
-	err := w.Provider.Close()
-	if w.secret != nil {
-		err = errors.Join(err, w.secret.Close())
-	}
-	return err
 }
 
 func closeProvider(p credential.Provider) {

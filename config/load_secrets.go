@@ -14,11 +14,8 @@ import (
 )
 
 func (l *loader) provider(i int, p *api.Provider) {
-	if p.Static != nil {
-		l.secret(i, "spec.provider.static.value", &p.Static.Value)
-	}
-	if p.OAuth2 != nil && p.OAuth2.ClientSecret != nil {
-		l.secret(i, "spec.provider.oauth2.clientSecret", p.OAuth2.ClientSecret)
+	for _, s := range p.Secrets() {
+		l.secret(i, s.Path, s.Source)
 	}
 }
 

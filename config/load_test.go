@@ -249,9 +249,7 @@ spec:
       tokenURL: https://idp.example/token
       clientID: egret
       clientSecret: {file: token}
-      roots: chain.pem
-      dial: 127.0.0.1:9443
-      allowPrivate: [127.0.0.0/8]
+      endpoint: {roots: chain.pem, dial: "127.0.0.1:9443", allowPrivate: [127.0.0.0/8]}
   inject: [{header: X-Token, value: "{token}"}]
 `
 
@@ -291,7 +289,7 @@ func TestBuildLeavesNothingOpen(t *testing.T) {
 	check(t, err)
 	put(t, dir, "policy.yaml", string(text)+tokenCredential, 0o600)
 	specs, faults := Build(mustLoad(t, node), BuildOptions{})
-	want := `must be a credential that can be used: there is no way to reach token endpoints`
+	want := `must be a credential that can be used: there is no way to reach issuers`
 	if specs != nil || len(faults) != 1 || faults[0].Rule != want || faults[0].Value != "slack-oauth" {
 		t.Errorf("specs %v, faults %v", specs, faults)
 	}

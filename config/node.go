@@ -76,7 +76,12 @@ type JWTSVID struct {
 // identity that process has. Over a unix socket it is the very process; over TCP it is
 // known by its cgroup and uid. Only on loopback or a unix socket. Linux only.
 type Process struct {
-	Attestor   string `json:"attestor"`             // delegated or broker (a SPIRE agent), or embedded
+	Attestor string `json:"attestor"` // delegated or broker (a SPIRE agent), or embedded
+	// Reference says how a broker is asked: pid (default), by one of the caller's processes,
+	// or pod, by the UID of its Kubernetes pod, and then callers outside of pods are
+	// refused. By pod the agent tells pod-level selectors only (k8s:ns, k8s:sa, k8s:pod-…):
+	// entries with k8s:container-… or unix: selectors never match. For broker only.
+	Reference  string `json:"reference,omitempty"`
 	Hybrid     bool   `json:"hybrid,omitempty"`     // cgroup v1 is mounted too, and every workload is in a v2 group of its own all the same
 	RootCgroup bool   `json:"rootCgroup,omitempty"` // callers over TCP in no cgroup but the top one are known by their uid alone
 }

@@ -168,7 +168,7 @@ func (c *checker) identify(entry string, l *Listener, r reach) {
 		c.bearer(entry, "jwtSVID", l, r)
 		c.audience(entry+".identify.jwtSVID.audience", id.JWTSVID.Audience)
 	case id.Process != nil:
-		c.process(entry, l.Address, r)
+		c.process(entry, l.Address, id.Process, r)
 	case id.KubernetesToken != nil:
 		c.bearer(entry, "kubernetesToken", l, r)
 		c.kubernetesToken(entry+".identify.kubernetesToken", id.KubernetesToken)

@@ -16,7 +16,10 @@ import (
 
 // process checks that the kernel can say who connects: the other end must be a process
 // of this machine (MUST I13).
-func (c *checker) process(entry, address string, r reach) {
+func (c *checker) process(entry, address string, p *Process, r reach) {
+	if p.Reference != "" && p.Attestor != attestBroker {
+		c.bad(entry+".identify.process.reference", p.Reference, "must not be set without attestor: broker, it would be ignored", "")
+	}
 	switch {
 	case r == reachUnknown:
 		c.bad(entry+".address", address, "must not be a systemd socket for process: it is not known here whether it is local",

@@ -170,15 +170,5 @@ func fileFields(o *api.Object) []*string {
 	if o.Credential == nil {
 		return out
 	}
-	p := &o.Credential.Spec.Provider
-	if p.Static != nil {
-		out = append(out, &p.Static.Value.File)
-	}
-	if p.OAuth2 != nil {
-		out = append(out, &p.OAuth2.Roots)
-		if p.OAuth2.ClientSecret != nil {
-			out = append(out, &p.OAuth2.ClientSecret.File)
-		}
-	}
-	return out
+	return append(out, o.Credential.Spec.Provider.Files()...)
 }

@@ -117,7 +117,7 @@ func TestLoadPolicyResolvesFiles(t *testing.T) {
 	put(t, dir, "sub/c.yaml", `apiVersion: egret.dev/v1alpha1
 kind: Credential
 metadata: {name: a}
-spec: {provider: {oauth2: {roots: ca.pem, clientSecret: {file: ../s}}}}
+spec: {provider: {oauth2: {endpoint: {roots: ca.pem}, clientSecret: {file: ../s}}}}
 ---
 apiVersion: egret.dev/v1alpha1
 kind: Credential
@@ -140,9 +140,9 @@ spec: {tls: {roots: ./ca.pem}}
 				got = append(got, *f)
 			}
 		}
-		want := []string{"ca.pem", "../s", "/abs", "./ca.pem"}
+		want := []string{"../s", "ca.pem", "/abs", "./ca.pem"}
 		if scope == nil {
-			want = []string{filepath.Join(dir, "sub/ca.pem"), filepath.Join(dir, "s"), "/abs", filepath.Join(dir, "sub/ca.pem")}
+			want = []string{filepath.Join(dir, "s"), filepath.Join(dir, "sub/ca.pem"), "/abs", filepath.Join(dir, "sub/ca.pem")}
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("scope %v (-want +got):\n%s", scope, diff)

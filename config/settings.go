@@ -150,12 +150,13 @@ func printed(v reflect.Value) string {
 // enumerations are the settings that take one of a few words.
 func enumerations() map[string][]string {
 	return map[string][]string{
-		"listeners[].kind":                      {"forward"},
-		"egress.unlisted":                       {"deny", "tunnel"},
-		"listeners[].identify.process.attestor": {attestDelegated, attestBroker, attestEmbedded},
-		"audit.onFull":                          {"refuse", "drop"},
-		"log.level":                             {"debug", "info", "warn", "error"},
-		"log.format":                            {"text", "json"},
+		"listeners[].kind":                       {"forward"},
+		"egress.unlisted":                        {"deny", "tunnel"},
+		"listeners[].identify.process.attestor":  {attestDelegated, attestBroker, attestEmbedded},
+		"listeners[].identify.process.reference": {ReferencePID, ReferencePod},
+		"audit.onFull":                           {"refuse", "drop"},
+		"log.level":                              {"debug", "info", "warn", "error"},
+		"log.format":                             {"text", "json"},
 	}
 }
 
@@ -164,6 +165,12 @@ const (
 	attestDelegated = "delegated"
 	attestBroker    = "broker"
 	attestEmbedded  = "embedded"
+)
+
+// How a broker is asked about a caller.
+const (
+	ReferencePID = "pid"
+	ReferencePod = "pod"
 )
 
 func oneOf(words []string) string {

@@ -8,8 +8,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 
+	api "github.com/egret-proxy/egret/api/v1alpha1"
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
@@ -17,9 +19,11 @@ import (
 // one is. Whole segments only.
 var secretPath = regexp.MustCompile(`(^|\.)(clientSecret|value|password)($|[.\[])`)
 
-// openProvider are the members of a provider that never hold a secret, so that their
+// openProvider are the members of providers that never hold a secret, so that their
 // faults can show what is there.
-var openProvider = regexp.MustCompile(`\.(grant|tokenURL|clientID|clientAuth|assertionAudience|scopes|audience|resource|roots|dial|allowPrivate|username)(\[\d+\])?$`)
+//
+//nolint:gochecknoglobals // a constant table, made once from the types
+var openProvider = sync.OnceValue(api.OpenMembers)
 
 // secretPlace matches members that name where a secret is. Who has misspelt the name of
 // a file must see it; who has pasted the secret there must not.
@@ -51,7 +55,14 @@ func hidden(path string) bool {
 	if secretPath.MatchString(path) {
 		return true
 	}
-	return strings.HasPrefix(path, "spec.provider") && !openProvider.MatchString(path)
+	return strings.HasPrefix(path, "spec.provider") && !openProvider()[lastMember(path)]
+}
+
+// lastMember is the name that a path ends with, without an index.
+func lastMember(path string) string {
+	name := path[strings.LastIndexByte(path, '.')+1:]
+	name, _, _ = strings.Cut(name, "[")
+	return name
 }
 
 // carriesCredentials recognises URLs with user info or a query.

@@ -76,7 +76,8 @@ type Notifier interface {
 
 // Token is what a provider returns.
 type Token struct {
-	// Values are what injection templates can name; "token" is the usual one.
+	// Values are what injection templates and signers can name; "token" is the usual one,
+	// and must not be empty where it is there.
 	Values map[string]secret.Secret
 	// Lifetime is how long the issuer says it lives, counted from the moment the
 	// request was sent. Zero or negative means that it was not told or is absurd:
@@ -87,6 +88,11 @@ type Token struct {
 	Fingerprint string
 	// Certificate is presented to the upstream, for certificate-bound tokens.
 	Certificate *tls.Certificate `json:"-"` // holds a private key
+	// Revoke ends the value at its issuer, which is more than to forget it (RFC 7009,
+	// Vault leases). Nil: the issuer has no such call, or the value is not egret's to end.
+	// The Cache calls it at most once, when the value is given up before its end, with a
+	// deadline on ctx. Its errors are those of Fetch.
+	Revoke func(ctx context.Context) error `json:"-"`
 }
 
 // Kind of an Error: whose fault, and whether asking again helps.

@@ -181,7 +181,7 @@ func mint(tok Token, sp *spec, sent time.Time) (*Live, *Error) {
 	if err != nil {
 		return nil, &Error{Kind: NotMinted, Err: err}
 	}
-	v.life = l
+	v.life, v.bare = l, sp.Bare && tok.Certificate != nil
 	return v, nil
 }
 

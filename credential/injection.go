@@ -17,12 +17,13 @@ import (
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
-// InjectionConfig says where a value goes. At most one of Header, Basic and Query is
-// set; an entry with none of them only removes.
+// InjectionConfig says where a value goes. At most one of Header, Basic, Query and Signer
+// is set; an entry with none of them only removes.
 type InjectionConfig struct {
 	Header string   // name of the header to set
 	Basic  string   // user name (may hold {username}) of Authorization: Basic; {token} is the password
 	Query  string   // name of the query parameter to set; the last resort, since URLs are logged
+	Signer Signer   // signs the whole request
 	Value  string   // template for Header and Query; default {token} for Query
 	Remove []string // further request headers to delete
 	Hosts  []string // canonical, or "*.example.com" for exactly one label; empty: every host
@@ -33,6 +34,7 @@ type InjectionConfig struct {
 type Injection struct {
 	header string // canonical form
 	query  string
+	signer Signer
 	basic  bool
 	value  template // for basic: the user name
 	remove []string
@@ -62,11 +64,14 @@ func (in *Injection) compileTarget(c InjectionConfig) error {
 			set++
 		}
 	}
+	if in.signer = c.Signer; c.Signer != nil {
+		set++
+	}
 	if set > 1 {
-		return errors.New("inject: only one of header, basic and query may be set in one entry: write an entry for each")
+		return errors.New("inject: only one of header, basic, query and a signature may be set in one entry: write an entry for each")
 	}
 	if set == 0 && len(c.Remove) == 0 {
-		return errors.New("inject: one of header, basic and query must be set")
+		return errors.New("inject: one of header, basic, query and a signature must be set")
 	}
 	switch {
 	case c.Header != "":
@@ -170,8 +175,14 @@ func (in Injection) Headers() []string {
 	if in.header != "" {
 		names = append(names, in.header)
 	}
+	if in.signer != nil {
+		names = append(names, in.signer.Headers()...)
+	}
 	return names
 }
+
+// sets reports whether the entry puts anything in.
+func (in Injection) sets() bool { return in.header != "" || in.query != "" || in.signer != nil }
 
 // matches reports whether in applies to a canonical host.
 func (in Injection) matches(host string) bool {
@@ -190,11 +201,15 @@ func hostMatches(pattern, host string) bool {
 // rendered is an Injection with its value: header or query is ready for the wire.
 type rendered struct {
 	Injection
-	wire secret.Secret
+	wire   secret.Secret
+	values map[string]secret.Secret // for the signer
 }
 
 func (in Injection) render(values map[string]secret.Secret) (rendered, error) {
-	if in.header == "" && in.query == "" {
+	if in.signer != nil {
+		return rendered{Injection: in, values: values}, nil
+	}
+	if !in.sets() {
 		return rendered{Injection: in}, nil
 	}
 	v, err := in.value.render(values)
@@ -212,8 +227,11 @@ func (in Injection) render(values map[string]secret.Secret) (rendered, error) {
 }
 
 func (in Injection) place() string {
-	if in.query != "" {
+	switch {
+	case in.query != "":
 		return "query " + in.query
+	case in.signer != nil:
+		return "a signature"
 	}
 	return "header " + in.header
 }

@@ -162,7 +162,7 @@ func TestHostsMatch(t *testing.T) {
 
 func TestNewInjectionRefuses(t *testing.T) {
 	for want, c := range map[string]InjectionConfig{
-		"one of header, basic and query must be set": {},
+		"one of header, basic, query and a signature must be set": {},
 		"only one of":                             {Header: "X-A", Query: "a", Value: "{token}"},
 		`header "X A" must be a header name`:      {Header: "X A", Value: "{token}"},
 		`header "Host" must not be`:               {Header: "Host", Value: "{token}"},

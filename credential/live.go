@@ -4,6 +4,7 @@
 package credential
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ type Live struct {
 	expires     time.Time
 	fingerprint string
 	cert        *tls.Certificate
+	bare        bool // the certificate is the credential
+	revoke      func(context.Context) error
 	life        life
 }
 
@@ -25,8 +28,8 @@ type Live struct {
 // that the token does not have, or the result could not be a header (MUST C10), so that
 // a bad value is found before it is cached. expires may be zero: not told.
 func New(t Token, inject []Injection, expires time.Time) (*Live, error) {
-	l := &Live{expires: expires, fingerprint: t.Fingerprint, cert: t.Certificate}
-	if t.Values["token"].IsZero() && t.Certificate == nil {
+	l := &Live{expires: expires, fingerprint: t.Fingerprint, cert: t.Certificate, revoke: t.Revoke}
+	if !t.holdsValue() && t.Certificate == nil {
 		return nil, errors.New("the provider returned an empty token")
 	}
 	if l.fingerprint == "" {
@@ -40,6 +43,19 @@ func New(t Token, inject []Injection, expires time.Time) (*Live, error) {
 		l.inject = append(l.inject, r)
 	}
 	return l, nil
+}
+
+// holdsValue reports whether a token has anything to put in.
+func (t Token) holdsValue() bool {
+	if v, ok := t.Values["token"]; ok {
+		return !v.IsZero()
+	}
+	for _, v := range t.Values {
+		if !v.IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 // Apply implements Credential. A request that is not https, or whose host no injection
@@ -56,7 +72,7 @@ func (l *Live) Apply(r *http.Request) error {
 		if !in.matches(host) {
 			continue
 		}
-		set = set || in.header != "" || in.query != ""
+		set = set || in.sets()
 		if in.query == "" {
 			continue
 		}
@@ -65,11 +81,21 @@ func (l *Live) Apply(r *http.Request) error {
 			return err
 		}
 	}
-	if !set {
+	if !set && !l.bare {
 		return fmt.Errorf("credential has no injection for host %q", host)
 	}
 	r.URL.RawQuery = query
 	l.setHeaders(r, host)
+	return l.sign(r, host)
+}
+
+// sign comes after everything that a signature covers.
+func (l *Live) sign(r *http.Request, host string) error {
+	for i := range l.inject {
+		if in := &l.inject[i]; in.signer != nil && in.matches(host) {
+			return in.signer.Sign(r, in.values)
+		}
+	}
 	return nil
 }
 

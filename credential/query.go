@@ -13,6 +13,10 @@ import (
 // Neither sending nor cutting it is safe, so the request is refused (MUST H4, H6).
 var ErrAmbiguousQuery = errors.New("the query holds the credential's parameter after a semicolon")
 
+// ErrCallerSignature: the caller has signed the request in a way that egret cannot replace
+// by its own signature, or for another service than the credential's.
+var ErrCallerSignature = errors.New("the caller's own signature cannot be replaced")
+
 // replaceParam removes every spelling of the parameter name from a raw query and
 // appends name=value, which is already encoded. All other bytes stay as they are.
 func replaceParam(raw, name, value string) (string, error) {

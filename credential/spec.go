@@ -21,6 +21,7 @@ type Spec struct {
 	TTL        time.Duration // where the issuer tells no lifetime; zero: an hour
 	Shared     bool          // one value for all workloads
 	AsSelf     bool          // got with egret's own identity
+	Bare       bool          // the client certificate is the credential: there may be nothing to put in
 	Rate       Rate
 }
 
@@ -41,21 +42,25 @@ func (s Spec) Validate() error {
 func (s Spec) validateInject() error {
 	sets := 0
 	for i, a := range s.Inject {
-		if a.header == "" && a.query == "" {
+		if !a.sets() {
 			continue
 		}
 		sets++
 		for _, b := range s.Inject[:i] {
-			same := a.header != "" && sameName(a.header, b.header) || a.query != "" && sameName(a.query, b.query)
-			if same && overlap(a.hosts, b.hosts) {
+			if samePlace(a, b) && overlap(a.hosts, b.hosts) {
 				return fmt.Errorf("credential %q: two entries of inject set %s for the same host", s.Name, a.place())
 			}
 		}
 	}
-	if sets == 0 {
+	if sets == 0 && !s.Bare {
 		return fmt.Errorf("credential %q: inject puts the value nowhere: set one of header, basic and query", s.Name)
 	}
 	return nil
+}
+
+// samePlace reports whether one entry would undo the other.
+func samePlace(a, b Injection) bool {
+	return a.header != "" && sameName(a.header, b.header) || a.query != "" && sameName(a.query, b.query) || a.signer != nil && b.signer != nil
 }
 
 func overlap(a, b []string) bool {

@@ -51,6 +51,8 @@ type CompiledCredential struct {
 	Environment  string
 	AsEgret      bool // log in with egret's own identity instead of the caller's
 	Shared       bool // one value for all workloads
+	Bare         bool // the client certificate is the credential: inject may be empty
+	Preview      bool // its provider is not tested against a real issuer
 	TTL          time.Duration
 	Provider     Provider
 	Roots        *x509.CertPool // for the token endpoint; nil: the node's

@@ -227,7 +227,7 @@ func TestCompiledCredentials(t *testing.T) {
 	f.bot.Spec.Inject[0].Destinations = []string{"slack"}
 	f.bot.Spec.Inject = append(f.bot.Spec.Inject, Inject{Basic: "x", Destinations: []string{"github"}})
 	f.bot.Spec.TTL, f.spiffe.Spec.As = "5m", "egret"
-	f.bot.Spec.Provider.OAuth2.Roots = "idp.pem"
+	f.bot.Spec.Provider.OAuth2.Endpoint = &Endpoint{Roots: "idp.pem"}
 	c := f.compile(t)
 	var names []string
 	for _, x := range c.Credentials {
@@ -274,7 +274,7 @@ func TestDigestsFollowContentAndNotOrder(t *testing.T) {
 		"workload":       {func(f *fixture) { f.job.Spec.Purpose = "else" }, true, false},
 		"destination":    {func(f *fixture) { f.slack.Spec.Ports = []int{444} }, true, false},
 		"credential":     {func(f *fixture) { f.bot.Spec.TTL = "2h" }, true, true},
-		"roots":          {func(f *fixture) { f.bot.Spec.Provider.OAuth2.Roots = "a.pem" }, true, true},
+		"roots":          {func(f *fixture) { f.bot.Spec.Provider.OAuth2.Endpoint = &Endpoint{Roots: "a.pem"} }, true, true},
 		"policy":         {func(f *fixture) { f.post.Spec.Expires = "2027-04-01" }, true, false},
 		"another policy": {func(f *fixture) { f.none.Spec.Expires = "2027-04-01" }, false, false},
 		"node":           {func(f *fixture) { f.opt.UnlistedTunnel = true }, false, false},

@@ -13,13 +13,8 @@ import (
 	"github.com/egret-proxy/egret/policy"
 )
 
-// Ways to authenticate at a token endpoint, and the one value of as.
-const (
-	clientSecretBasic = "client_secret_basic"
-	clientSecretPost  = "client_secret_post"
-	clientJWTSPIFFE   = "jwt-spiffe"
-	asEgret           = "egret"
-)
+// asEgret is the one value of as.
+const asEgret = "egret"
 
 // DefaultTTL is how long a credential is kept where neither its issuer nor spec.ttl
 // tells a lifetime.
@@ -71,19 +66,12 @@ func (f *faults) usableBy(list []string) {
 }
 
 func (f *faults) provider(s *CredentialSpec) {
-	p := s.Provider
-	switch {
-	case (p.Static == nil) == (p.OAuth2 == nil):
-		f.add(Fault{"spec.provider", "", "must have exactly one member", "set static or oauth2"})
-	case p.Static != nil:
-		f.source("spec.provider.static.value", &p.Static.Value)
-		f.optionalLine("spec.provider.static.username", p.Static.Username)
-		if strings.Contains(p.Static.Username, ":") {
-			f.bad("spec.provider.static.username", p.Static.Username, "must not hold a colon (RFC 7617)")
-		}
-	default:
-		f.oauth2(p.OAuth2)
+	name, spec := s.Provider.only()
+	if spec == nil {
+		f.add(Fault{"spec.provider", "", "must have exactly one member", "set one of " + list(providerKinds())})
+		return
 	}
+	spec.check(f, "spec.provider."+name)
 }
 
 func (f *faults) source(path string, s *SecretSource) {
@@ -118,45 +106,6 @@ func envName(s string) bool {
 	return s != ""
 }
 
-func (f *faults) oauth2(p *OAuth2Provider) {
-	const path = "spec.provider.oauth2"
-	f.oneOf(path+".grant", p.Grant, "client_credentials")
-	f.wrong(path+".tokenURL", p.TokenURL, checkTokenURL(p.TokenURL))
-	f.clientAuth(path, p)
-	for i, s := range p.Scopes {
-		if !scopeToken(s) {
-			f.add(Fault{fmt.Sprintf("%s.scopes[%d]", path, i), s, "must be one scope (RFC 6749, 3.3)", "one list entry for each scope"})
-		}
-	}
-	f.distinct(path+".scopes", p.Scopes)
-	f.optionalLine(path+".audience", p.Audience)
-	f.resource(path+".resource", p.Resource)
-	if p.Roots != "" {
-		f.file(path+".roots", p.Roots)
-	}
-	f.dial(path+".dial", p.Dial)
-	f.prefixes(path+".allowPrivate", p.AllowPrivate)
-}
-
-func (f *faults) clientAuth(path string, p *OAuth2Provider) {
-	f.oneOf(path+".clientAuth", p.ClientAuth, "", clientSecretBasic, clientSecretPost, clientJWTSPIFFE)
-	f.optionalLine(path+".clientID", p.ClientID)
-	if p.ClientAuth == clientJWTSPIFFE {
-		f.absent(path+".clientSecret", p.ClientSecret != nil, "with clientAuth: jwt-spiffe")
-		f.optionalLine(path+".assertionAudience", p.AssertionAudience)
-		return
-	}
-	f.absent(path+".assertionAudience", p.AssertionAudience != "", "without clientAuth: jwt-spiffe")
-	if p.ClientID == "" {
-		f.bad(path+".clientID", "", "is required")
-	}
-	if p.ClientSecret == nil {
-		f.add(Fault{path + ".clientSecret", "", "is required", "or use clientAuth: jwt-spiffe, which needs none"})
-		return
-	}
-	f.source(path+".clientSecret", p.ClientSecret)
-}
-
 // checkTokenURL: https, a canonical host, and nothing that could carry a secret or be
 // influenced (MUST T10).
 func checkTokenURL(s string) error {
@@ -182,40 +131,21 @@ func checkTokenURL(s string) error {
 	return err
 }
 
-func (f *faults) resource(path, value string) {
-	if value == "" {
-		return
-	}
-	u, err := url.Parse(value)
-	if err != nil || !u.IsAbs() || strings.Contains(value, "#") || !printable(value) {
-		f.bad(path, value, "must be an absolute URI without fragment (RFC 8707)")
-	}
-}
-
-// scopeToken implements RFC 6749, 3.3: 1*( %x21 / %x23-5B / %x5D-7E ).
-func scopeToken(s string) bool {
-	return s != "" && strings.IndexFunc(s, func(r rune) bool {
-		return r < 0x21 || r > 0x7e || r == '"' || r == '\\'
-	}) < 0
-}
-
 func (f *faults) as(s *CredentialSpec) {
 	if s.As == "" {
 		return
 	}
 	f.oneOf("spec.as", s.As, asEgret)
-	f.absent("spec.as", s.Provider.OAuth2 == nil || s.Provider.OAuth2.ClientAuth != clientJWTSPIFFE,
-		"unless the provider logs in with an SVID (clientAuth: jwt-spiffe)")
+	f.absent("spec.as", !s.Provider.traits().usesSVID, "unless the provider logs in with an SVID")
 }
 
 // key makes what the data path names the credential by.
 func (x *Credential) key(generation string) *policy.Credential {
-	k := &policy.Credential{Name: x.Metadata.Name, Generation: generation, Shared: x.Spec.Provider.Static != nil}
-	if p := x.Spec.Provider.OAuth2; p != nil {
-		k.Audience, k.Resource = p.Audience, p.Resource
-		k.Scopes = strings.Join(slices.Sorted(slices.Values(p.Scopes)), " ")
+	t := x.Spec.Provider.traits()
+	return &policy.Credential{
+		Name: x.Metadata.Name, Generation: generation, Shared: t.shared, Audience: t.audience, Resource: t.resource,
+		Scopes: strings.Join(slices.Sorted(slices.Values(t.scopes)), " "),
 	}
-	return k
 }
 
 func (s *CredentialSpec) lifetime() time.Duration {

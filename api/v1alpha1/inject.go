@@ -11,21 +11,21 @@ import (
 // injections checks where the value is put.
 func (f *faults) injections(s *CredentialSpec) {
 	const path = "spec.inject"
-	if len(s.Inject) == 0 {
+	t := s.Provider.traits()
+	if len(s.Inject) == 0 && !t.certificate {
 		f.add(Fault{path, "", "is required", `set a header: {header: Authorization, value: "Bearer {token}"}`})
 	}
-	vars := []string{"{token}"}
-	if s.Provider.Static != nil && s.Provider.Static.Username != "" {
-		vars = append(vars, "{username}")
-	}
+	vars := t.placeholders()
 	used := false
 	for i := range s.Inject {
 		f.injection(at(path, i), &s.Inject[i], vars)
 		f.subset(at(path, i)+".destinations", s.Inject[i].Destinations, s.Destinations)
 		used = used || strings.Contains(s.Inject[i].Value+s.Inject[i].Basic, "{username}")
 	}
-	f.absent("spec.provider.static.username", len(vars) > 1 && !used, "unless spec.inject names {username}")
-	f.coverage(s)
+	if p := s.Provider.Static; p != nil {
+		f.absent("spec.provider.static.username", p.Username != "" && !used, "unless spec.inject names {username}")
+	}
+	f.coverage(s, t)
 }
 
 func (f *faults) injection(path string, in *Inject, vars []string) {
@@ -57,17 +57,25 @@ func (f *faults) injection(path string, in *Inject, vars []string) {
 
 const queryName = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"
 
-// template checks a value into which the credential is put.
+// template checks a value. A header may also hold a constant: coverage sees to it that
+// another entry carries the credential.
 func (f *faults) template(path, value string, vars []string) {
-	f.braces(path, value, vars)
-	if !strings.Contains(value, "{token}") {
-		f.add(Fault{path, value, "must hold {token}", `for example "Bearer {token}"`})
+	if value == "" {
+		f.add(Fault{path, value, "must hold " + alternatives(vars), `for example "Bearer ` + vars[0] + `"`})
+		return
 	}
+	f.braces(path, value, vars)
 }
+
+func alternatives(vars []string) string { return strings.Join(vars, " or ") }
 
 // basic checks a user name, which may be {username} and not the token.
 func (f *faults) basic(path, value string, vars []string) {
-	f.braces(path, value, vars[1:])
+	if !slices.Contains(vars, "{token}") {
+		f.bad(path, value, "must be absent where the provider gives no {token}, which is the password")
+		return
+	}
+	f.braces(path, value, slices.DeleteFunc(slices.Clone(vars), func(v string) bool { return v == "{token}" }))
 	if strings.Contains(value, ":") {
 		f.bad(path, value, "must not hold a colon (RFC 7617)")
 	}
@@ -87,8 +95,15 @@ func (f *faults) braces(path, value string, vars []string) {
 	case strings.Contains(rest, "{username}"):
 		f.add(Fault{path, value, "must not name {username}, which the provider does not have", "set provider.static.username"})
 	case strings.ContainsAny(rest, "{}"):
-		f.bad(path, value, "must hold no braces but {token} and {username}, each where it has a meaning")
+		f.bad(path, value, noOtherBraces(vars))
 	}
+}
+
+func noOtherBraces(vars []string) string {
+	if len(vars) == 0 {
+		return "must hold no braces: nothing can be put in here"
+	}
+	return "must hold no braces but " + alternatives(vars)
 }
 
 // header checks the name of a request header that egret sets or deletes.
@@ -137,9 +152,9 @@ func (f *faults) subset(path string, list, of []string) {
 }
 
 // coverage checks that each destination gets the credential, and no place twice.
-func (f *faults) coverage(s *CredentialSpec) {
+func (f *faults) coverage(s *CredentialSpec, t traits) {
 	for i, d := range s.Destinations {
-		places := map[string]bool{}
+		places, carried := map[string]bool{}, t.certificate
 		for j := range s.Inject {
 			if !s.Inject[j].appliesTo(d) {
 				continue
@@ -148,12 +163,18 @@ func (f *faults) coverage(s *CredentialSpec) {
 			if places[place] {
 				f.bad(at("spec.inject", j), place, "must not be set twice for destination "+d)
 			}
-			places[place] = true
+			places[place], carried = true, carried || s.Inject[j].carries()
 		}
-		if len(places) == 0 && len(s.Inject) > 0 {
-			f.bad(at("spec.destinations", i), d, "must be named by an entry of spec.inject: the credential would not be put in")
+		if !carried && len(s.Inject) > 0 {
+			f.bad(at("spec.destinations", i), d, "must be named by an entry of spec.inject that holds "+alternatives(t.placeholders())+": the credential would not be put in")
 		}
 	}
+}
+
+// carries reports whether an entry puts in what the provider gives, or was meant to, and
+// not a constant.
+func (in *Inject) carries() bool {
+	return in.Basic != "" || in.Value == "" || strings.ContainsAny(in.Value, "{}")
 }
 
 func (in *Inject) appliesTo(destination string) bool {

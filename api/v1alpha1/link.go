@@ -48,8 +48,8 @@ func (c *compiler) linkCredentials() {
 		}
 		var pool *x509.CertPool
 		var digest string
-		if p := x.spec.Spec.Provider.OAuth2; p != nil && p.Roots != "" {
-			pool, digest = c.roots(x.index, "spec.provider.oauth2.roots", p.Roots)
+		if path, e := x.spec.Spec.Provider.Endpoint(); e != nil && e.Roots != "" {
+			pool, digest = c.roots(x.index, path+".roots", e.Roots)
 		}
 		x.digest = digestOf(generationDigest, x.spec.Spec, digest)
 		x.out = x.spec.key(x.digest)
@@ -74,6 +74,8 @@ func (c *compiler) assemble(x *credential, pool *x509.CertPool, digest string) C
 		Environment:  s.Environment,
 		AsEgret:      s.As == asEgret,
 		Shared:       x.out.Shared,
+		Bare:         s.Provider.traits().certificate,
+		Preview:      s.Provider.Preview(),
 		TTL:          s.lifetime(),
 		Provider:     s.Provider,
 		Roots:        pool,

@@ -121,9 +121,9 @@ type CredentialSpec struct {
 	UsableBy []string `json:"usableBy"`
 	// Provider is how it is got: exactly one member is set.
 	Provider Provider `json:"provider"`
-	// Inject is how it is put in: one or more entries.
+	// Inject is how it is put in: one or more entries. May be absent where the provider gives a client certificate.
 	Inject []Inject `json:"inject"`
-	// As is egret: log in with egret's own identity instead of the caller's; only where the provider logs in with an SVID (clientAuth: jwt-spiffe). Default: the caller's.
+	// As is egret: log in with egret's own identity instead of the caller's; only where the provider logs in with an SVID. Default: the caller's.
 	As string `json:"as,omitempty"`
 	// TTL is used when the issuer tells no lifetime, 1s to 24h. Default: 1h. Static values are re-read when their file changes, too.
 	TTL string `json:"ttl,omitempty"`
@@ -135,57 +135,21 @@ type Provider struct {
 	OAuth2 *OAuth2Provider `json:"oauth2,omitempty"`
 }
 
-// StaticProvider serves a long-lived key that egret holds, followed when it changes.
-type StaticProvider struct {
-	// Value is where the key is.
-	Value SecretSource `json:"value"`
-	// Username goes with it in Basic injections ({username}).
-	Username string `json:"username,omitempty"`
-}
-
 // SecretSource is where a secret is: exactly one member is set. Never the secret itself.
 type SecretSource struct {
 	// File is a path, relative to the policy file; trailing newlines are cut. Followed when it changes.
-	File string `json:"file,omitempty"`
+	File string `json:"file,omitempty" file:"yes"`
 	// SystemdCredential is a name in $CREDENTIALS_DIRECTORY of egret's unit (LoadCredential=).
 	SystemdCredential string `json:"systemdCredential,omitempty"`
 	// Env is a variable of egret's own environment; must be allowed by the node (secrets.allowEnv).
 	Env string `json:"env,omitempty"`
 }
 
-// OAuth2Provider asks a token endpoint (RFC 6749, 4.4).
-type OAuth2Provider struct {
-	// Grant is client_credentials. Required.
-	Grant string `json:"grant"`
-	// TokenURL is https, without user information, query and fragment; nothing of the application's request may influence it. Required.
-	TokenURL string `json:"tokenURL"`
-	// ClientID is required by client_secret_basic and client_secret_post.
-	ClientID string `json:"clientID"`
-	// ClientSecret is needed by client_secret_basic and client_secret_post.
-	ClientSecret *SecretSource `json:"clientSecret,omitempty"`
-	// ClientAuth is client_secret_basic (default), client_secret_post, or jwt-spiffe: the workload's JWT-SVID as client assertion (draft-ietf-oauth-spiffe-client-auth).
-	ClientAuth string `json:"clientAuth,omitempty"`
-	// AssertionAudience is the audience of that JWT-SVID: the issuer identifier of the authorization server. Default: the token URL.
-	AssertionAudience string `json:"assertionAudience,omitempty"`
-	// Scopes are asked for, one to an entry. Default: those that the issuer gives by itself.
-	Scopes []string `json:"scopes,omitempty"`
-	// Audience is asked for where the issuer knows that parameter. Default: none.
-	Audience string `json:"audience,omitempty"`
-	// Resource is an absolute URI (RFC 8707). Default: none.
-	Resource string `json:"resource,omitempty"`
-	// Roots is a PEM file with the only roots trusted for the token endpoint. Default: the node's.
-	Roots string `json:"roots,omitempty"`
-	// Dial is "host:port" to connect to instead of resolving the token URL's host.
-	Dial string `json:"dial,omitempty"`
-	// AllowPrivate lists private ranges that the token endpoint may resolve to.
-	AllowPrivate []string `json:"allowPrivate,omitempty"`
-}
-
 // Inject is one place that the value goes: exactly one of Header, Query and Basic is set.
 type Inject struct {
 	// Header is set to Value.
 	Header string `json:"header,omitempty"`
-	// Value is a template that holds {token}, and {username} where the provider has one. Required with header and query.
+	// Value is a template of what the provider gives: {token}, or its other values. Required with header and query. A header's value may also be constant (a tenant that policy decides), where another entry carries the credential.
 	Value string `json:"value,omitempty"`
 	// Basic sets Authorization: Basic with this user name, which may be {username}, and the token as password.
 	Basic string `json:"basic,omitempty"`
