@@ -106,6 +106,18 @@ func (c *Cgroups) Path(id uint64) (string, error) {
 	return c.below(dir)
 }
 
+// RootsAlone reports whether only root can have made a group and those above it: each
+// belongs to root, and the group's name is no user's choice. False where one is gone.
+func (c *Cgroups) RootsAlone(path string) bool {
+	for ; path != "" && path != "/"; path = filepath.Dir(path) {
+		var st unix.Stat_t
+		if !filepath.IsAbs(path) || unix.Lstat(c.mount+path, &st) != nil || st.Uid != 0 {
+			return false
+		}
+	}
+	return path == "/"
+}
+
 func (c *Cgroups) below(dir *os.File) (string, error) {
 	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(dir.Fd())))
 	if err != nil {

@@ -283,6 +283,25 @@ func TestCgroups(t *testing.T) {
 	}
 }
 
+// TestMUST_I1_NamesOfGroups: what a user names in a group of their own is no evidence.
+func TestMUST_I1_NamesOfGroups(t *testing.T) {
+	c := cgroups(t)
+	name := "egret-test-" + strconv.Itoa(os.Getpid()) + "-names"
+	mine, _ := group(t, c, name)
+	below, _ := group(t, c, name, "delegated", "kubepods")
+	for path, want := range map[string]bool{"/": true, mine: true, below: true, mine + "/none": false, "": false, mine[1:]: false} {
+		if got := c.RootsAlone(path); got != want {
+			t.Errorf("%q: %v, want %v", path, got, want)
+		}
+	}
+	if err := os.Chown(c.mount+mine+"/delegated", 4242, -1); err != nil {
+		t.Skip(err)
+	}
+	if c.RootsAlone(below) {
+		t.Error("a group below one that a user owns is taken for root's")
+	}
+}
+
 // TestWalksAreBounded: ids that do not exist cannot keep us walking.
 func TestWalksAreBounded(t *testing.T) {
 	c := cgroups(t)

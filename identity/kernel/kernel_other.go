@@ -61,5 +61,8 @@ func (*Cgroups) Root() uint64 { return 0 }
 // Path is not available on this system.
 func (*Cgroups) Path(uint64) (string, error) { return "", errors.ErrUnsupported }
 
+// RootsAlone is not available on this system.
+func (*Cgroups) RootsAlone(string) bool { return false }
+
 // PIDs is not available on this system.
 func (*Cgroups) PIDs(uint64) ([]int, error) { return nil, errors.ErrUnsupported }

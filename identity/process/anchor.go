@@ -44,7 +44,7 @@ func (s *session) anchor() (Reference, error) {
 	if err != nil {
 		return Reference{}, err
 	}
-	best.Cgroup, best.PodUID = path, podUID(path)
+	best.Cgroup, best.PodUID = path, s.r.pod(path)
 	return best, nil
 }
 
@@ -57,7 +57,7 @@ func (s *session) exact() (Reference, error) {
 	if c := s.r.options.Cgroups; c != nil {
 		// Without a path, what is known by its path is not recognised: no harm is done.
 		ref.Cgroup, _ = c.Path(f.Cgroup)
-		ref.PodUID = podUID(ref.Cgroup)
+		ref.PodUID = s.r.pod(ref.Cgroup)
 	}
 	return ref, nil
 }

@@ -5,7 +5,20 @@ package process
 
 import "strings"
 
-// podUID finds the UID of the Kubernetes pod that a cgroup belongs to. The kubelet makes
+// pod returns the UID of the Kubernetes pod that a cgroup belongs to, empty where none.
+// An agent that is asked about a pod takes our word for it. A group's name is evidence
+// only where root alone could make it: users have groups that systemd has delegated to
+// them, in which they make "kubepods" and every other name.
+func (r *Resolver) pod(cgroup string) string {
+	uid, group := podUID(cgroup)
+	if uid == "" || !r.options.Cgroups.RootsAlone(group) {
+		return ""
+	}
+	return uid
+}
+
+// podUID finds the UID of the Kubernetes pod that a cgroup belongs to by its name, and
+// the pod's own group. The kubelet makes
 //
 //	/kubepods/burstable/pod<uid>/<container>                                        (cgroupfs)
 //	/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid>.slice/…    (systemd)
@@ -13,9 +26,10 @@ import "strings"
 // below its cgroup root, with underscores for the UID's dashes in the second form. The
 // first match from the top counts: what is below it may be named by the container. What
 // is not below "kubepods" is no pod.
-func podUID(cgroup string) string {
-	inside := false
+func podUID(cgroup string) (uid, group string) {
+	inside, end := false, -1
 	for part := range strings.SplitSeq(cgroup, "/") {
+		end += len("/") + len(part)
 		name, slice := strings.CutSuffix(part, ".slice")
 		if !inside {
 			inside = name == "kubepods" || slice && strings.HasSuffix(name, "-kubepods")
@@ -26,10 +40,10 @@ func podUID(cgroup string) string {
 			name = strings.ReplaceAll(name, "_", "-")
 		}
 		if uid, found := strings.CutPrefix(name, "pod"); found {
-			return validUID(uid)
+			return validUID(uid), cgroup[:end]
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // validUID returns a UUID as Kubernetes writes it, or nothing. Static pods have a hash

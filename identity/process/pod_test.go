@@ -31,7 +31,7 @@ func TestPodUID(t *testing.T) {
 		"":          "",
 	}
 	for cgroup, want := range tests {
-		if got := podUID(cgroup); got != want {
+		if got, _ := podUID(cgroup); got != want {
 			t.Errorf("%s: got %q, want %q", cgroup, got, want)
 		}
 	}
@@ -43,10 +43,14 @@ func FuzzPodUID(f *testing.F) {
 	f.Add("x.slice/../..")
 	const pod = "/kubepods/burstable/pod0f4c1b52-6f1a-4b7e-9d0c-1a2b3c4d5e6f"
 	f.Fuzz(func(t *testing.T, below string) {
-		if got := podUID(pod + "/" + below); got != podUID(pod) {
-			t.Errorf("%q: got %q", below, got)
+		uid, group := podUID(pod + "/" + below)
+		if want, _ := podUID(pod); uid != want || group != pod {
+			t.Errorf("%q: got %q of %q", below, uid, group)
 		}
-		if got := podUID(below); got != "" && !strings.Contains(below, "kubepods") {
+		if got, group := podUID(below); got != "" && !strings.HasPrefix(below, group) {
+			t.Errorf("%q: %q is not above it", below, group)
+		}
+		if got, _ := podUID(below); got != "" && !strings.Contains(below, "kubepods") {
 			t.Errorf("%q: got %q", below, got)
 		}
 	})

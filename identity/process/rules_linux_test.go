@@ -308,3 +308,31 @@ func TestMUST_P1_UnprivilegedIsEnough(t *testing.T) {
 		}
 	}
 }
+
+// TestMUST_I1_PodsByRootsGroups: a group that the kubelet made says which pod its
+// processes are of; one of the same name in a user's own part of the tree says nothing.
+func TestMUST_I1_PodsByRootsGroups(t *testing.T) {
+	const uid = "0f4c1b52-6f1a-4b7e-9d0c-1a2b3c4d5e6f"
+	f, asked := newFake(t), make(chan string, 9)
+	answer := f.watch
+	f.watch = func(ctx context.Context, r Reference, update func([]*x509svid.SVID) error) error {
+		asked <- r.PodUID
+		return answer(ctx, r, update)
+	}
+	for name, owner := range map[string]int{"root": 0, "user": aliceUID} {
+		pod := ""
+		for _, part := range []string{name, name + "/kubepods", name + "/kubepods/pod" + uid, name + "/kubepods/pod" + uid + "/c"} {
+			pod = group(t, part)
+			if err := os.Chown(mount(t)+pod, owner, -1); err != nil {
+				t.Skip(err)
+			}
+		}
+		p := run(t, as{uid: aliceUID, gid: aliceUID, cgroup: pod})
+		for _, network := range []string{"tcp", "unix"} {
+			wantID(t, resolver(t, Options{Attestor: f}), p.connect(listen(t, network)), alice)
+			if got := <-asked; (got == uid) != (owner == 0) {
+				t.Errorf("%s, %s: asked about pod %q", name, network, got)
+			}
+		}
+	}
+}

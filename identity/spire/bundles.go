@@ -55,7 +55,7 @@ func (d *Delegated) WatchBundles(ctx context.Context, b *Bundles) error {
 		if err != nil {
 			return broken(ctx, err)
 		}
-		return watch(ctx, stream, func(m *delegated.SubscribeToX509BundlesResponse) error {
+		return watch(stream, func(err error) error { return broken(ctx, err) }, func(m *delegated.SubscribeToX509BundlesResponse) error {
 			return keep(&b.x509, m.GetCaCertificates(), x509bundle.ParseRaw, (*x509bundle.Bundle).Equal)
 		})
 	})
@@ -64,7 +64,7 @@ func (d *Delegated) WatchBundles(ctx context.Context, b *Bundles) error {
 		if err != nil {
 			return broken(ctx, err)
 		}
-		return watch(ctx, stream, func(m *delegated.SubscribeToJWTBundlesResponse) error {
+		return watch(stream, func(err error) error { return broken(ctx, err) }, func(m *delegated.SubscribeToJWTBundlesResponse) error {
 			return keep(&b.jwt, m.GetBundles(), jwtbundle.Parse, (*jwtbundle.Bundle).Equal)
 		})
 	})

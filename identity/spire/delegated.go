@@ -60,7 +60,7 @@ func (d *Delegated) Watch(ctx context.Context, r process.Reference, update func(
 	if err != nil {
 		return broken(ctx, err)
 	}
-	return watch(ctx, stream, func(m *delegated.SubscribeToX509SVIDsResponse) error {
+	return watch(stream, func(err error) error { return broken(ctx, err) }, func(m *delegated.SubscribeToX509SVIDsResponse) error {
 		svids, err := delegatedSVIDs(m.GetX509Svids())
 		if err != nil {
 			return err

@@ -111,12 +111,13 @@ func only(tokens []token, id spiffeid.ID, audience string) (secret.Secret, time.
 // receiver is the receiving end of a stream.
 type receiver[T any] interface{ Recv() (*T, error) }
 
-// watch receives until the stream breaks off or an answer is not wanted any more.
-func watch[T any](ctx context.Context, stream receiver[T], use func(*T) error, gone ...codes.Code) error {
+// watch receives until the stream breaks off, which broken puts into our words, or an
+// answer is not wanted any more.
+func watch[T any](stream receiver[T], broken func(error) error, use func(*T) error) error {
 	for {
 		m, err := stream.Recv()
 		if err != nil {
-			return broken(ctx, err, gone...)
+			return broken(err)
 		}
 		if err := use(m); err != nil {
 			return err

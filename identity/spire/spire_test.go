@@ -454,6 +454,64 @@ func TestReferences(t *testing.T) {
 	}
 }
 
+// TestMUST_I9_PodIsGone: a pod that the kubelet does not have any more has no identity; a
+// kubelet that does not answer takes nothing back.
+func TestMUST_I9_PodIsGone(t *testing.T) {
+	ref := process.Reference{PodUID: "0f4c1b52-6f1a-4b7e-9d0c-1a2b3c4d5e6f"}
+	for code, want := range map[codes.Code]error{
+		codes.NotFound: identity.ErrRevoked, codes.PermissionDenied: identity.ErrRevoked, codes.Internal: identity.ErrUnavailable,
+		codes.Unimplemented: identity.ErrInvalid,
+	} {
+		a := newAgent(t, alice)
+		a.err = status.Error(code, "no")
+		b := a.broker(t, BrokerOptions{Pods: true}, node)
+		if _, err := first(t, b, ref); !errors.Is(err, want) {
+			t.Errorf("%s: Watch: %v, want %v", code, err, want)
+		}
+		if _, _, err := b.JWTSVID(t.Context(), ref, alice, aud); !errors.Is(err, want) {
+			t.Errorf("%s: JWTSVID: %v, want %v", code, err, want)
+		}
+	}
+}
+
+// TestBrokerAuthorized: what the agent says about egret itself, and what to change.
+func TestBrokerAuthorized(t *testing.T) {
+	ref := self(t)
+	for name, tt := range map[string]struct {
+		pods bool
+		code codes.Code
+		want error
+		hint string
+	}{
+		"by PID":               {false, codes.OK, nil, ""},
+		"by pod":               {true, codes.NotFound, nil, ""},
+		"type not allowed":     {false, codes.PermissionDenied, identity.ErrRevoked, "spiffe.broker.WorkloadPIDReference in the agent's experimental.broker.brokers"},
+		"pods not allowed":     {true, codes.PermissionDenied, identity.ErrRevoked, "spiffe.broker.KubernetesObjectReference in the agent's"},
+		"nobody attests pods":  {true, codes.Unimplemented, identity.ErrInvalid, "WorkloadAttestor"},
+		"the kubelet is away":  {true, codes.Internal, identity.ErrUnavailable, ""},
+		"our process is gone?": {false, codes.NotFound, identity.ErrGone, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAgent(t, alice)
+			if tt.code != codes.OK {
+				a.err = status.Error(tt.code, "no")
+			}
+			err := a.broker(t, BrokerOptions{Pods: tt.pods}, node).Authorized(t.Context(), ref)
+			if !errors.Is(err, tt.want) || err != nil && !strings.Contains(err.Error(), tt.hint) {
+				t.Errorf("got %v, want %v, %q", err, tt.want, tt.hint)
+			}
+		})
+	}
+	a := newAgent(t, alice)
+	err := a.broker(t, BrokerOptions{SVIDs: a.as(t, alice)}, node).Authorized(t.Context(), ref)
+	if !errors.Is(err, identity.ErrRevoked) || !strings.Contains(err.Error(), "name egret's SPIFFE ID") {
+		t.Errorf("a broker that the agent does not list: %v", err)
+	}
+	if err := a.broker(t, BrokerOptions{}, node).Authorized(t.Context(), process.Reference{}); !errors.Is(err, identity.ErrUnknown) {
+		t.Errorf("nobody to ask about: %v", err)
+	}
+}
+
 // TestBrokerIsTheAgents: a workload that listens at the endpoint's address is told
 // nothing, nor is a broker served that the agent does not know.
 func TestBrokerIsTheAgents(t *testing.T) {

@@ -52,21 +52,21 @@ func (n *Node) openDiag() error {
 
 // byProcess makes the resolver of a listener whose callers are local processes.
 func (n *Node) byProcess(l config.Listener, tds []spiffeid.TrustDomain) (identity.Resolver, error) {
-	c, tcp := l.Identify.Process, !strings.HasPrefix(l.Address, "unix://")
+	c := l.Identify.Process
 	if err := n.openDiag(); err != nil {
 		return nil, err
 	}
-	cgroups, err := kernel.FindCgroups()
-	if err != nil && tcp {
-		return nil, fmt.Errorf("identify.process: callers over TCP are told apart by their cgroup v2, and it cannot be found: %w; boot with systemd.unified_cgroup_hierarchy=1, mount it into the container, or listen on a unix socket", err)
+	cgroups, err := findCgroups(l)
+	if err != nil {
+		return nil, err
 	}
-	attestor, err := n.attestor(c.Attestor, tcp)
+	attestor, err := n.attestor(c, overTCP(l))
 	if err != nil {
 		return nil, err
 	}
 	r, err := process.New(process.Options{
 		Attestor: attestor, TrustDomains: tds, Accept: n.isWorkload,
-		Cgroups: forTCP(tcp, cgroups), Hybrid: c.Hybrid, RootCgroup: c.RootCgroup,
+		Cgroups: cgroups, Hybrid: c.Hybrid, RootCgroup: c.RootCgroup,
 		Sessions: n.cfg.Limits.Processes, Idle: n.cfg.Limits.ProcessIdle, Logger: n.log,
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"listener": l.Name}, n.reg),
 	})
@@ -77,18 +77,29 @@ func (n *Node) byProcess(l config.Listener, tds []spiffeid.TrustDomain) (identit
 	return &localCallers{processes: r, source: n.source}, nil
 }
 
-// forTCP leaves a unix socket's listener without what it does not need, so that nothing
+func overTCP(l config.Listener) bool { return !strings.HasPrefix(l.Address, "unix://") }
+
+// findCgroups looks for what callers over TCP are told apart by, and pods are known by.
+// It leaves a unix socket's listener without what it does not need, so that nothing
 // about the machine's cgroups can keep it from starting.
-func forTCP(tcp bool, c *kernel.Cgroups) *kernel.Cgroups {
-	if !tcp {
-		return nil
+func findCgroups(l config.Listener) (*kernel.Cgroups, error) {
+	pods := l.Identify.Process.Reference == config.ReferencePod
+	if !overTCP(l) && !pods {
+		return nil, nil //nolint:nilnil // without it only unix sockets are identified
 	}
-	return c
+	c, err := kernel.FindCgroups()
+	switch {
+	case err != nil && pods:
+		return nil, fmt.Errorf("identify.process.reference: pods are known by their cgroup v2, and it cannot be found: %w; mount the host's into the container, or set reference: pid", err)
+	case err != nil:
+		return nil, fmt.Errorf("identify.process: callers over TCP are told apart by their cgroup v2, and it cannot be found: %w; boot with systemd.unified_cgroup_hierarchy=1, mount it into the container, or listen on a unix socket", err)
+	}
+	return c, nil
 }
 
 // attestor makes a client of what says who local processes are.
-func (n *Node) attestor(name string, tcp bool) (process.Attestor, error) {
-	s := n.cfg.Spiffe
+func (n *Node) attestor(c *config.Process, tcp bool) (process.Attestor, error) {
+	s, name := n.cfg.Spiffe, c.Attestor
 	switch {
 	case name == "delegated" && s.Delegated != nil:
 		d, err := spire.NewDelegated(s.Delegated.Socket)
@@ -98,7 +109,10 @@ func (n *Node) attestor(name string, tcp bool) (process.Attestor, error) {
 		n.onClose(func() { _ = d.Close() })
 		return d, nil
 	case name == "broker" && s.Broker != nil:
-		b, err := spire.NewBroker(spire.BrokerOptions{Address: s.Broker.Socket, SVIDs: n.source, Bundles: n.source, Agent: n.ownAgent})
+		b, err := spire.NewBroker(spire.BrokerOptions{
+			Address: s.Broker.Socket, SVIDs: n.source, Bundles: n.source, Agent: n.ownAgent,
+			Pods: c.Reference == config.ReferencePod,
+		})
 		if err != nil {
 			return nil, err
 		}
