@@ -37,7 +37,8 @@ import (
 // standard input, one command a line, and answers each with one line.
 const asProgram = "EGRET_TEST_PROGRAM"
 
-// obey knows: dial NETWORK ADDRESS, get PROXY URL CAFILE, and burst ADDRESS COUNT FIRSTPORT PORTS.
+// obey knows: dial NETWORK ADDRESS, mkdir PATH, get PROXY URL CAFILE, and burst ADDRESS COUNT
+// FIRSTPORT PORTS.
 func obey() {
 	var held []net.Conn
 	for s := bufio.NewScanner(os.Stdin); s.Scan(); {
@@ -52,6 +53,8 @@ func obey() {
 		case "get":
 			fmt.Println(get(words[1], words[2], words[3]))
 			continue
+		case "mkdir":
+			err = os.Mkdir(words[1], 0o755)
 		case "burst":
 			err = burst(words[1], number(words[2]), number(words[3]), number(words[4]))
 		}

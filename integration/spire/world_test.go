@@ -125,6 +125,12 @@ plugins {
 // program: by unix:uid:0 alone every root process would have it.
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldWith(t, func(conf string) string { return conf })
+}
+
+// newWorldWith has the agent's configuration edited before its first start.
+func newWorldWith(t *testing.T, edit func(conf string) string) *world {
+	t.Helper()
 	w := &world{t: t, bin: binaries(t)}
 	dir, err := os.MkdirTemp("", "egret-spire-") // socket paths are short
 	if err != nil {
@@ -139,7 +145,7 @@ func newWorld(t *testing.T) *world {
 	}
 	port := freePort(t)
 	w.write("server.conf", fmt.Sprintf(serverConf, dir, port))
-	w.write("agent.conf", fmt.Sprintf(agentConf, dir, port))
+	w.write("agent.conf", edit(fmt.Sprintf(agentConf, dir, port)))
 	t.Cleanup(func() { w.stop(&w.agent); w.stop(&w.server); w.logs() })
 	w.startServer()
 	w.token = w.makeToken()
@@ -323,9 +329,13 @@ func (w *world) delegated() *spire.Delegated {
 
 func (w *world) broker(s *identity.Source) *spire.Broker {
 	w.t.Helper()
-	b, err := spire.NewBroker(spire.BrokerOptions{
-		Address: "unix://" + w.dir + "/broker/broker.sock", SVIDs: s, Bundles: s, Agent: spire.AgentOf(td),
-	})
+	return w.brokerBy(s, spire.BrokerOptions{})
+}
+
+func (w *world) brokerBy(s *identity.Source, o spire.BrokerOptions) *spire.Broker {
+	w.t.Helper()
+	o.Address, o.SVIDs, o.Bundles, o.Agent = "unix://"+w.dir+"/broker/broker.sock", s, s, spire.AgentOf(td)
+	b, err := spire.NewBroker(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
