@@ -48,6 +48,7 @@ type Cache struct {
 	replaced []*spec              // same name and generation, installed again; closed on retire
 	store    *store
 	flights  map[Key]*flight
+	waiting  []waiting // evicted, to be ended at their issuers
 }
 
 // NewCache starts a cache without specs: every Key is Unconfigured until Install. It
@@ -59,6 +60,7 @@ func NewCache(o CacheOptions) (*Cache, error) {
 		return nil, fmt.Errorf("credential cache: %w", err)
 	}
 	c := &Cache{opts: o, log: o.Logger, store: st, specs: map[specKey]*spec{}, told: map[string]time.Time{}, flights: map[Key]*flight{}}
+	st.evicted = c.evicted
 	if c.metrics, err = newMetrics(o.Registerer, c); err != nil {
 		return nil, fmt.Errorf("credential cache: %w", err)
 	}
@@ -250,7 +252,8 @@ func (c *Cache) Invalidate(k Key, fingerprint string) {
 	c.log.Warn("credential refused by its destination", "credential", k.Provider, "workload", k.ID.String(), "fingerprint", fingerprint)
 }
 
-// Close ends all flights and closes all providers. Values are not served afterwards.
+// Close ends all flights and all values, at their issuers too where those can, and closes
+// all providers. It takes at most some ten seconds. Values are not served afterwards.
 func (c *Cache) Close() {
 	c.mu.Lock()
 	if c.closed {
@@ -258,11 +261,18 @@ func (c *Cache) Close() {
 		return
 	}
 	c.closed = true
-	clear(c.store.entries)
-	c.store.owners.Purge()
+	last := c.drop(func(*entry) bool { return true })
+	for _, w := range c.waiting {
+		last = append(last, w.given)
+	}
+	c.waiting = nil
+	for _, f := range c.flights {
+		f.unwanted = true
+	}
 	all := c.installs + 1
 	c.mu.Unlock()
 	c.cancel()
+	c.endAll(last)
 	c.retire(all)
 	c.work.Wait()
 	c.metrics.unregister()

@@ -90,8 +90,10 @@ type Token struct {
 	Certificate *tls.Certificate `json:"-"` // holds a private key
 	// Revoke ends the value at its issuer, which is more than to forget it (RFC 7009,
 	// Vault leases). Nil: the issuer has no such call, or the value is not egret's to end.
-	// The Cache calls it at most once, when the value is given up before its end, with a
-	// deadline on ctx. Its errors are those of Fetch.
+	// The Cache calls it at most once, with a deadline on ctx, when the value is given up
+	// before its end: at Cache.Revoke, at a shutdown, when its Spec is replaced or its entry
+	// makes room. Not when a refresh has brought a newer value, which may share the lease,
+	// and not when the SaaS has refused it. Its errors are those of Fetch.
 	Revoke func(ctx context.Context) error `json:"-"`
 }
 

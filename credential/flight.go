@@ -20,10 +20,11 @@ const (
 // flight is one question to an issuer. value and err are written before done is closed.
 // It does not belong to an entry: it goes on when its entry is evicted.
 type flight struct {
-	key   Key
-	done  chan struct{}
-	value *Live
-	err   *Error
+	key      Key
+	done     chan struct{}
+	value    *Live
+	err      *Error
+	unwanted bool // what it brings is given up at once; guarded by Cache.mu
 }
 
 // await reports whether the flight landed within limit and ctx.
@@ -109,6 +110,7 @@ func (c *Cache) run(f *flight, sp *spec, s Subject, wait time.Duration) {
 		if c.land(f, sp, epoch) {
 			return
 		}
+		c.discard(f.key, f.value)
 		f.value = nil
 	}
 	f.err = &Error{Kind: NotMinted, Err: errors.New("the value changes faster than it can be read")}
@@ -155,7 +157,9 @@ func (c *Cache) fetch(ctx context.Context, k Key, sp *spec, s Subject) (v *Live,
 		outcome = asError(err)
 		return nil, outcome
 	}
-	v, outcome = mint(tok, sp, sent)
+	if v, outcome = mint(tok, sp, sent); outcome != nil && tok.Revoke != nil {
+		c.discard(k, &Live{ending: &ending{call: tok.Revoke}})
+	}
 	return v, outcome
 }
 
@@ -198,8 +202,11 @@ func (c *Cache) land(f *flight, sp *spec, epoch int) bool {
 		return false
 	}
 	delete(c.flights, f.key)
+	late := f.giveUp()
 	if e := c.store.entries[f.key]; e != nil && !sp.retired {
 		e.settle(f, time.Now())
+	} else if f.value != nil { // only those that wait get it
+		c.evicted(given{f.key, f.value})
 	}
 	c.mu.Unlock()
 	c.metrics.flights.Dec()
@@ -208,8 +215,22 @@ func (c *Cache) land(f *flight, sp *spec, epoch int) bool {
 			"reason", f.err.Kind.String(), "error", f.err)
 	}
 	close(f.done)
+	c.endAll(late)
 	return true
 }
+
+// giveUp takes from a flight the value that was revoked while it was fetched. The
+// caller holds c.mu.
+func (f *flight) giveUp() []given {
+	if !f.unwanted || f.value == nil {
+		return nil
+	}
+	late := []given{{f.key, f.value}}
+	f.value, f.err = nil, &Error{Kind: Backoff, Err: errRevoked}
+	return late
+}
+
+var errRevoked = errors.New("credentials of this workload were revoked while this one was fetched")
 
 // settle records the outcome of a flight. The caller holds Cache.mu.
 func (e *entry) settle(f *flight, now time.Time) {

@@ -80,8 +80,9 @@ func (c *Cache) retire(seq int) {
 		sp.retired = true
 		close(sp.stop)
 	}
-	c.drop(func(e *entry) bool { return c.specs[e.key.spec()] == nil })
+	gone := c.drop(func(e *entry) bool { return c.specs[e.key.spec()] == nil })
 	c.mu.Unlock()
+	c.endAll(gone) // before their providers are closed
 	for _, sp := range old {
 		if err := sp.close(); err != nil {
 			c.log.Warn("credential provider not closed cleanly", "credential", sp.Name, "error", err)
@@ -89,13 +90,19 @@ func (c *Cache) retire(seq int) {
 	}
 }
 
-// drop removes entries. The caller holds c.mu.
-func (c *Cache) drop(which func(*entry) bool) {
+// drop removes entries and returns their values. The caller holds c.mu.
+func (c *Cache) drop(which func(*entry) bool) []given {
+	var out []given
 	for k, e := range c.store.entries {
-		if which(e) {
-			c.store.remove(k)
+		if !which(e) {
+			continue
 		}
+		if v := e.value.Swap(nil); v != nil {
+			out = append(out, given{k, v})
+		}
+		c.store.remove(k)
 	}
+	return out
 }
 
 // forget empties the entries of one spec; flights in the air still find them. The caller

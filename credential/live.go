@@ -4,7 +4,6 @@
 package credential
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -20,7 +19,7 @@ type Live struct {
 	fingerprint string
 	cert        *tls.Certificate
 	bare        bool // the certificate is the credential
-	revoke      func(context.Context) error
+	ending      *ending // nil: its issuer has no call that ends it
 	life        life
 }
 
@@ -28,7 +27,10 @@ type Live struct {
 // that the token does not have, or the result could not be a header (MUST C10), so that
 // a bad value is found before it is cached. expires may be zero: not told.
 func New(t Token, inject []Injection, expires time.Time) (*Live, error) {
-	l := &Live{expires: expires, fingerprint: t.Fingerprint, cert: t.Certificate, revoke: t.Revoke}
+	l := &Live{expires: expires, fingerprint: t.Fingerprint, cert: t.Certificate}
+	if t.Revoke != nil {
+		l.ending = &ending{call: t.Revoke}
+	}
 	if !t.holdsValue() && t.Certificate == nil {
 		return nil, errors.New("the provider returned an empty token")
 	}

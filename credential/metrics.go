@@ -17,6 +17,7 @@ type metrics struct {
 	seconds *prometheus.HistogramVec
 	stale   prometheus.Counter
 	flights prometheus.Gauge
+	ended   *prometheus.CounterVec
 
 	reg  prometheus.Registerer
 	mine []prometheus.Collector
@@ -42,6 +43,10 @@ func newMetrics(reg prometheus.Registerer, c *Cache) (*metrics, error) {
 			Name: "egret_credential_flights",
 			Help: "Fetches in progress.",
 		}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "egret_credential_ended_total",
+			Help: "Values that were given up before their end and so ended at their issuer, by credential and outcome (ok, error, overflow).",
+		}, []string{"provider", "outcome"}),
 	}
 	return m, m.register(&expiryCollector{cache: c, desc: prometheus.NewDesc("egret_credential_expiry_seconds",
 		"Seconds until the first cached value of the credential ends.", []string{"provider"}, nil)})
@@ -51,7 +56,7 @@ func (m *metrics) register(expiry prometheus.Collector) error {
 	if m.reg == nil {
 		return nil
 	}
-	for _, c := range []prometheus.Collector{m.fetches, m.seconds, m.stale, m.flights, expiry} {
+	for _, c := range []prometheus.Collector{m.fetches, m.seconds, m.stale, m.flights, m.ended, expiry} {
 		if err := m.reg.Register(c); err != nil {
 			m.unregister()
 			return errors.Join(errors.New("metrics not registered"), err)

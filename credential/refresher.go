@@ -24,6 +24,7 @@ func (c *Cache) refresher() {
 	defer t.Stop()
 	for {
 		c.sweep(time.Now())
+		c.endEvicted(time.Now())
 		select {
 		case <-t.C:
 		case <-c.base.Done():

@@ -31,13 +31,14 @@ type store struct {
 	size, perWorkload int
 	entries           map[Key]*entry
 	owners            *simplelru.LRU[spiffeid.ID, *owner]
+	evicted           func(given) // takes what had to make room
 }
 
 type owner = simplelru.LRU[Key, struct{}]
 
 func newStore(size, perWorkload int) (*store, error) {
 	owners, err := simplelru.NewLRU[spiffeid.ID, *owner](size+1, nil)
-	return &store{size: size, perWorkload: perWorkload, entries: map[Key]*entry{}, owners: owners}, err
+	return &store{size: size, perWorkload: perWorkload, entries: map[Key]*entry{}, owners: owners, evicted: func(given) {}}, err
 }
 
 // getOrAdd returns the entry of k, making room where there is none.
@@ -78,6 +79,9 @@ func (s *store) shrink(id spiffeid.ID, o *owner) {
 
 func (s *store) removeOldest(id spiffeid.ID, o *owner) {
 	if k, _, ok := o.RemoveOldest(); ok {
+		if e := s.entries[k]; e != nil {
+			s.evicted(given{k, e.value.Load()})
+		}
 		delete(s.entries, k)
 	}
 	if o.Len() == 0 {

@@ -95,7 +95,7 @@ func (o Object) Seconds(name string) time.Duration {
 	if f > math.MaxInt64/float64(time.Second)/2 {
 		return math.MaxInt64 / 2 // absurd; the Cache sees that
 	}
-	return time.Duration(f * float64(time.Second))
+	return max(time.Duration(f*float64(time.Second)), time.Nanosecond) // told, however short
 }
 
 // Until returns the lifetime of a member that is a time (RFC 3339), counted from the
@@ -106,11 +106,7 @@ func (a *Answer) Until(o Object, name string) time.Duration {
 	if err != nil {
 		return 0
 	}
-	now, err := http.ParseTime(a.Header.Get("Date"))
-	if err != nil {
-		now = a.sent
-	}
-	if d := t.Sub(now); d > 0 {
+	if d := t.Sub(a.now()); d > 0 {
 		return d
 	}
 	return time.Nanosecond // told, and over; not untold
@@ -162,9 +158,16 @@ func (a *Answer) RetryAfter() time.Duration {
 	if err != nil {
 		return 0
 	}
-	now, err := http.ParseTime(a.Header.Get("Date"))
-	if err != nil {
-		now = time.Now()
+	return max(t.Sub(a.now()), 0)
+}
+
+// now is the time of the answer by the issuer's own clock, if it tells, else by ours.
+func (a *Answer) now() time.Time {
+	if t, err := http.ParseTime(a.Header.Get("Date")); err == nil {
+		return t
 	}
-	return max(t.Sub(now), 0)
+	if a.sent.IsZero() {
+		return time.Now()
+	}
+	return a.sent
 }

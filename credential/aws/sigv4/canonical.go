@@ -74,6 +74,9 @@ func canonicalPath(wire string, double bool) (string, error) {
 	if plain(wire, true) {
 		return wire, nil
 	}
+	if strings.Contains(wire, "+") {
+		return "", refuse("path %q has a plus sign, which S3 reads as a space and other stores do not: send %%2B or %%20", clip(wire))
+	}
 	var b strings.Builder
 	for i, segment := range strings.Split(wire, "/") {
 		if i > 0 {
