@@ -6,16 +6,13 @@ package oauth2
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/egret-proxy/egret/credential"
-	"github.com/egret-proxy/egret/internal/secret"
+	"github.com/egret-proxy/egret/credential/svid"
 )
 
 func (p *Provider) request(ctx context.Context, s credential.Subject) (*http.Request, error) {
@@ -70,46 +67,12 @@ func (p *Provider) authenticate(ctx context.Context, form url.Values, s credenti
 
 // assert adds the caller's own JWT-SVID, fetched for this server alone (MUST I10).
 func (p *Provider) assert(ctx context.Context, form url.Values, s credential.Subject) error {
-	if s == nil {
-		return &credential.Error{Kind: credential.Unconfigured, Err: errors.New("jwt-spiffe needs the caller's identity, and there is none")}
-	}
-	svid, _, err := s.JWTSVID(ctx, p.cfg.AssertionAudience)
+	id, err := svid.Fetch(ctx, s, p.cfg.AssertionAudience)
 	if err != nil {
-		return unreachable(0, "JWT-SVID for audience %q: %w", p.cfg.AssertionAudience, err)
-	}
-	if err := soleAudience(svid, p.cfg.AssertionAudience); err != nil {
-		return &credential.Error{Kind: credential.NotMinted, Err: fmt.Errorf("JWT-SVID: %w", err)}
+		return err
 	}
 	setIf(form, "client_id", p.cfg.ClientID)
 	form.Set("client_assertion_type", assertionType)
-	form.Set("client_assertion", svid.Reveal())
-	return nil
-}
-
-// soleAudience makes sure that an SVID for several relying parties is never handed to
-// one of them, which could use it at the others. The server checks the signature.
-func soleAudience(svid secret.Secret, want string) error {
-	_, rest, _ := strings.Cut(svid.Reveal(), ".")
-	payload, _, ok := strings.Cut(rest, ".")
-	raw, err := base64.RawURLEncoding.DecodeString(payload)
-	if !ok || err != nil {
-		return errors.New("is not a JWT")
-	}
-	var claims struct {
-		Aud json.RawMessage `json:"aud"`
-	}
-	if json.Unmarshal(raw, &claims) != nil {
-		return errors.New("has no readable claims")
-	}
-	var one string
-	var many []string
-	if json.Unmarshal(claims.Aud, &one) == nil {
-		many = []string{one}
-	} else if json.Unmarshal(claims.Aud, &many) != nil {
-		return errors.New("has no audience")
-	}
-	if !slices.Equal(many, []string{want}) {
-		return fmt.Errorf("must be for audience %q alone", want)
-	}
+	form.Set("client_assertion", id.Value.Reveal())
 	return nil
 }
