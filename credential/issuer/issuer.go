@@ -27,6 +27,7 @@ type Options struct {
 	Dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	Proxy   func(*http.Request) (*url.URL, error) // nil: none; the environment is never asked
 	Timeout time.Duration                         // of one call; default 8 s
+	MaxBody int64                                 // bytes of an answer that are read; default MaxBody
 	Logger  *slog.Logger                          // nil: silent
 }
 
@@ -35,6 +36,7 @@ type Client struct {
 	http    *http.Client
 	base    *http.Transport
 	timeout time.Duration
+	maxBody int64
 	log     *slog.Logger
 }
 
@@ -45,6 +47,9 @@ func New(o Options) *Client {
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = 8 * time.Second
+	}
+	if o.MaxBody <= 0 {
+		o.MaxBody = MaxBody
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -62,7 +67,7 @@ func New(o Options) *Client {
 		DisableCompression:     true, // a small answer may unpack to a large one
 		ForceAttemptHTTP2:      true,
 	}
-	return &Client{http: client(t), base: t, timeout: o.Timeout, log: o.Logger}
+	return &Client{http: client(t), base: t, timeout: o.Timeout, maxBody: o.MaxBody, log: o.Logger}
 }
 
 // presenting is a transport of its own for one call: a connection that is bound to one
