@@ -55,6 +55,8 @@ type checked struct {
 	Faults config.Faults
 	Notes  []string
 	Found  []string
+
+	bundle *config.Bundle // nil where there are faults
 }
 
 // foundFault is a fault in JSON.
@@ -151,6 +153,7 @@ func (r *checked) load(node *config.Node, opt config.LoadOptions) {
 	if b == nil {
 		return
 	}
+	r.bundle = b
 	r.Notes = append(r.Notes, b.Notes...)
 	set := b.Compiled.Set
 	r.Found = append(r.Found, count(len(set.Bindings), "workload"), count(len(set.Destinations), "destination"),

@@ -13,7 +13,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
 	"github.com/egret-proxy/egret/config"
+	"github.com/egret-proxy/egret/identity/process"
 )
 
 // Level is how well something is.
@@ -44,6 +47,11 @@ type Options struct {
 	HostNetwork func() bool
 	// Wait bounds every question that is asked; 0: 5 s.
 	Wait time.Duration
+	// PID is the process that is asked about at listeners that identify by process; 0:
+	// this one, as it is now.
+	PID int
+	// IsWorkload says whether an ID is a Workload of the policy; nil: every one is.
+	IsWorkload func(spiffeid.ID) bool
 }
 
 // examination is one visit.
@@ -52,6 +60,8 @@ type examination struct {
 	found []Finding
 	self  self // who we are to the Workload API
 	live  bool // an egret answers at the admin socket
+
+	attestors map[way]process.Attestor // that process listeners ask; nil where they cannot be
 }
 
 func (e *examination) ok(check, format string, args ...any) {
@@ -76,10 +86,13 @@ func Examine(ctx context.Context, o Options) []Finding {
 	if o.Wait == 0 {
 		o.Wait = defaultWait
 	}
+	if o.IsWorkload == nil {
+		o.IsWorkload = func(spiffeid.ID) bool { return true }
+	}
 	e := &examination{Options: o}
 	src, stop := e.identity(ctx)
 	defer stop()
-	e.delegation(ctx)
+	defer e.agents(ctx, src)()
 	e.admin(ctx)
 	e.metrics(ctx)
 	e.authority()

@@ -148,8 +148,22 @@ func TestBrokenPlaces(t *testing.T) {
 			p.o.Config.Listeners[0].TLS = &config.ListenerTLS{Cert: p.file("listener.pem"), Key: p.file("nothing")}
 		}, "listener in", Fail, "no such file", "tls.key"},
 		"a delegated API that is not there": {func(_ *testing.T, p *place) {
+			p.o.Config.Listeners[0].Identify = config.Identify{Process: &config.Process{Attestor: "delegated"}}
 			p.o.Config.Spiffe.Delegated = &config.AgentSocket{Socket: "unix://" + p.file("admin/api.sock")}
-		}, "delegated identity API", Fail, "api.sock", "authorized_delegates"},
+		}, "delegated identity API", Fail, "api.sock", "admin_socket_path"},
+		"a broker API that is not there": {func(_ *testing.T, p *place) {
+			p.o.Config.Listeners[0].Identify = config.Identify{Process: &config.Process{Attestor: "broker"}}
+			p.o.Config.Spiffe.Broker = &config.AgentSocket{Socket: "unix://" + p.file("broker/b.sock")}
+		}, "SPIFFE broker API", Fail, "b.sock", "experimental.broker.socket_path"},
+		"a broker API that nobody serves": {func(t *testing.T, p *place) {
+			p.o.Config.Listeners[0].Identify = config.Identify{Process: &config.Process{Attestor: "broker", Reference: "pod"}}
+			p.o.Config.Spiffe.Broker = &config.AgentSocket{Socket: "unix://" + abandoned(t, p.file("left.sock"))}
+		}, "SPIFFE broker API by pod", Fail, "refused", "start the agent"},
+		"a broker without an SVID": {func(t *testing.T, p *place) {
+			p.StopIdentity()
+			p.o.Config.Listeners[0].Identify = config.Identify{Process: &config.Process{Attestor: "broker"}}
+			p.o.Config.Spiffe.Broker = &config.AgentSocket{Socket: "unix://" + p.file("broker/b.sock")}
+		}, "SPIFFE broker API", Fail, "no SVID", "own SVID"},
 		"nobody to be known by": {func(_ *testing.T, p *place) { p.o.Config.Listeners[0].Identify = config.Identify{} }, "caller at in", Fail, "nobody", "identify"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -169,9 +183,7 @@ func TestCrashIsSeen(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	socket := p.file("left.sock")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
-	check(t, err)
-	l.SetUnlinkOnClose(false)
+	l := listenUnix(t, socket)
 	p.o.Config.Admin.Socket = socket
 	if f := find(t, Examine(t.Context(), p.o), "listener in"); !strings.Contains(f.Found, "the egret that runs") {
 		t.Errorf("somebody listens, who does not answer us: %+v", f)
@@ -184,6 +196,21 @@ func TestCrashIsSeen(t *testing.T) {
 	if f := find(t, list, "listener in"); !strings.Contains(f.Found, "is free") {
 		t.Errorf("%+v", f)
 	}
+}
+
+func listenUnix(t *testing.T, socket string) *net.UnixListener {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	check(t, err)
+	l.SetUnlinkOnClose(false)
+	return l
+}
+
+// abandoned is a socket that nobody listens on any more.
+func abandoned(t *testing.T, socket string) string {
+	t.Helper()
+	check(t, listenUnix(t, socket).Close())
+	return socket
 }
 
 // deaf is a port that is taken by something that answers nothing.

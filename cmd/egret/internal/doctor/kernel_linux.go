@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/egret-proxy/egret/identity"
 	"github.com/egret-proxy/egret/identity/kernel"
 	"github.com/egret-proxy/egret/internal/sockopt"
 )
@@ -109,15 +110,16 @@ func pidfdInfo() error {
 	return unix.IoctlPidfdInfo(fd, &unix.PidfdInfo{Mask: unix.PIDFD_INFO_PID})
 }
 
-// ownCgroup is the path of our cgroup, by the id that our sockets carry.
-func ownCgroup() (string, error) {
-	o, err := tcpOwner()
-	if err != nil {
-		return "", err
+// connected is what a listener would be told of a connection that a process makes.
+func connected(s subject, tcp bool) (identity.Process, func(), error) {
+	p := identity.Process{PID: s.facts.PID, UID: s.facts.UID, Cgroup: s.facts.Cgroup, PIDFD: -1}
+	if tcp {
+		return p, func() {}, nil
 	}
-	c, err := kernel.FindCgroups()
+	fd, err := unix.PidfdOpen(s.facts.PID, 0)
 	if err != nil {
-		return "", err
+		return p, nil, fmt.Errorf("process %d: %w", s.facts.PID, err)
 	}
-	return c.Path(o.Cgroup)
+	p.PIDFD = fd
+	return p, func() { _ = unix.Close(fd) }, nil
 }

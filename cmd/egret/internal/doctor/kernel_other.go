@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+
+	"github.com/egret-proxy/egret/identity"
 )
 
 // kernel: egret asks none but Linux who connects.
@@ -17,4 +19,6 @@ func (e *examination) kernel() {
 	e.feature("kernel", "", fmt.Errorf("%s does not say who connects", runtime.GOOS), n != needs{})
 }
 
-func ownCgroup() (string, error) { return "", errors.ErrUnsupported }
+func connected(subject, bool) (identity.Process, func(), error) {
+	return identity.Process{}, nil, errors.ErrUnsupported
+}

@@ -34,7 +34,7 @@ func (n *Node) serveEmbedded(ctx context.Context, running *sync.WaitGroup) (*emb
 	if err != nil {
 		return nil, err
 	}
-	entries, err := embeddedEntries(c.Entries)
+	entries, err := EmbeddedEntries(c.Entries)
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +57,8 @@ func (n *Node) serveEmbedded(ctx context.Context, running *sync.WaitGroup) (*emb
 	return e, nil
 }
 
-// embeddedEntries says who local callers are. The socket itself is egret's alone.
-func embeddedEntries(list []config.EmbeddedEntry) ([]embedded.Entry, error) {
+// EmbeddedEntries says who local callers are. The socket itself is egret's alone.
+func EmbeddedEntries(list []config.EmbeddedEntry) ([]embedded.Entry, error) {
 	out := make([]embedded.Entry, 0, len(list)+1)
 	for i, c := range list {
 		id, err := spiffeid.FromString(c.SpiffeID)
