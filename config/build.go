@@ -98,8 +98,12 @@ func (opt BuildOptions) spec(c *api.CompiledCredential) (credential.Spec, error)
 func injectionsOf(c *api.CompiledCredential) ([]credential.Injection, error) {
 	var out []credential.Injection
 	for _, in := range c.Inject {
+		sign, err := signer(&in.Inject)
+		if err != nil {
+			return nil, err
+		}
 		injection, err := credential.NewInjection(credential.InjectionConfig{
-			Header: in.Header, Basic: in.Basic, Query: in.Query, Value: in.Value, Remove: in.Remove, Hosts: in.Hosts,
+			Header: in.Header, Basic: in.Basic, Query: in.Query, Signer: sign, Value: in.Value, Remove: in.Remove, Hosts: in.Hosts,
 		})
 		if err != nil {
 			return nil, err

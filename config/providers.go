@@ -35,6 +35,8 @@ func (b *builder) make(p *api.Provider) (credential.Provider, error) {
 		return b.static(p.Static)
 	case p.OAuth2 != nil:
 		return b.oauth2(p.OAuth2)
+	case p.AWS != nil:
+		return b.aws(p.AWS)
 	}
 	return nil, errors.New("it has no provider")
 }

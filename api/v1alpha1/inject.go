@@ -15,10 +15,9 @@ func (f *faults) injections(s *CredentialSpec) {
 	if len(s.Inject) == 0 && !t.certificate {
 		f.add(Fault{path, "", "is required", `set a header: {header: Authorization, value: "Bearer {token}"}`})
 	}
-	vars := t.placeholders()
 	used := false
 	for i := range s.Inject {
-		f.injection(at(path, i), &s.Inject[i], vars)
+		f.injection(at(path, i), &s.Inject[i], t)
 		f.subset(at(path, i)+".destinations", s.Inject[i].Destinations, s.Destinations)
 		used = used || strings.Contains(s.Inject[i].Value+s.Inject[i].Basic, "{username}")
 	}
@@ -28,8 +27,11 @@ func (f *faults) injections(s *CredentialSpec) {
 	f.coverage(s, t)
 }
 
-func (f *faults) injection(path string, in *Inject, vars []string) {
-	kinds := 0
+func (f *faults) injection(path string, in *Inject, t traits) {
+	vars, kinds := t.placeholders(), 0
+	if in.SigV4 != nil {
+		kinds++
+	}
 	for _, v := range []string{in.Header, in.Basic, in.Query} {
 		if v != "" {
 			kinds++
@@ -37,7 +39,9 @@ func (f *faults) injection(path string, in *Inject, vars []string) {
 	}
 	switch {
 	case kinds != 1:
-		f.add(Fault{path, "", "must have exactly one of header, basic and query", ""})
+		f.add(Fault{path, "", "must have exactly one of header, basic, query and sigv4", ""})
+	case in.SigV4 != nil:
+		f.sigV4(path, in, t)
 	case in.Basic != "":
 		f.absent(path+".value", in.Value != "", "with basic, whose password is the token")
 		f.basic(path+".basic", in.Basic, vars)
@@ -60,6 +64,10 @@ const queryName = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 // template checks a value. A header may also hold a constant: coverage sees to it that
 // another entry carries the credential.
 func (f *faults) template(path, value string, vars []string) {
+	if value == "" && len(vars) == 0 {
+		f.bad(path, value, "must be set: what the provider gives cannot be put in here, but a constant can")
+		return
+	}
 	if value == "" {
 		f.add(Fault{path, value, "must hold " + alternatives(vars), `for example "Bearer ` + vars[0] + `"`})
 		return
@@ -166,7 +174,7 @@ func (f *faults) coverage(s *CredentialSpec, t traits) {
 			places[place], carried = true, carried || s.Inject[j].carries()
 		}
 		if !carried && len(s.Inject) > 0 {
-			f.bad(at("spec.destinations", i), d, "must be named by an entry of spec.inject that holds "+alternatives(t.placeholders())+": the credential would not be put in")
+			f.bad(at("spec.destinations", i), d, "must be named by an entry of spec.inject that holds "+t.carriers()+": the credential would not be put in")
 		}
 	}
 }
@@ -174,7 +182,7 @@ func (f *faults) coverage(s *CredentialSpec, t traits) {
 // carries reports whether an entry puts in what the provider gives, or was meant to, and
 // not a constant.
 func (in *Inject) carries() bool {
-	return in.Basic != "" || in.Value == "" || strings.ContainsAny(in.Value, "{}")
+	return in.SigV4 != nil || in.Basic != "" || in.Value == "" || strings.ContainsAny(in.Value, "{}")
 }
 
 func (in *Inject) appliesTo(destination string) bool {
@@ -184,7 +192,7 @@ func (in *Inject) appliesTo(destination string) bool {
 // place names what an entry sets.
 func (in *Inject) place() string {
 	switch {
-	case in.Basic != "":
+	case in.Basic != "", in.SigV4 != nil:
 		return "header authorization"
 	case in.Header != "":
 		return "header " + spelling(in.Header)

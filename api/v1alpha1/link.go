@@ -51,6 +51,7 @@ func (c *compiler) linkCredentials() {
 		if path, e := x.spec.Spec.Provider.Endpoint(); e != nil && e.Roots != "" {
 			pool, digest = c.roots(x.index, path+".roots", e.Roots)
 		}
+		c.signedHosts(x)
 		x.digest = digestOf(generationDigest, x.spec.Spec, digest)
 		x.out = x.spec.key(x.digest)
 		c.compiled = append(c.compiled, c.assemble(x, pool, digest))
@@ -129,6 +130,8 @@ func (c *compiler) fits(p *accessPolicy, d *destination) bool {
 		f.absent("spec.upgrade", s.Upgrade != nil, because)
 		f.absent("spec.allowHeaders", len(s.AllowHeaders) > 0, because)
 		f.absent("spec.responses", s.Responses != nil, because)
+		f.absent("spec.allowQuery", len(s.AllowQuery) > 0, because)
+		f.absent("spec.minting", len(s.Minting) > 0, because)
 	} else {
 		if s.Credential == "" {
 			f.add(Fault{"spec.credential", "", "is required", `"none" forwards without any`})
@@ -137,8 +140,24 @@ func (c *compiler) fits(p *accessPolicy, d *destination) bool {
 			f.add(Fault{"spec.allow", "", "is required", "list the methods and paths that are granted"})
 		}
 	}
+	f.used(s, d)
 	c.fault(p.index, f...)
 	return len(f) == 0
+}
+
+// used refuses settings that have nothing to act on.
+func (f *faults) used(s *AccessPolicySpec, d *destination) {
+	if s.Credential == credentialNone {
+		const because = "with credential: none"
+		f.absent("spec.minting", len(s.Minting) > 0, because)
+		f.absent("spec.responses.mask", s.Responses != nil && s.Responses.Mask, because)
+	}
+	for i := range s.Allow {
+		if len(s.Allow[i].Operations) > 0 && d.spec.Spec.Operation == "" && !d.spec.Spec.tunnelled() {
+			f.add(Fault{at("spec.allow", i) + ".operations", list(s.Allow[i].Operations),
+				"must be absent at a destination that does not say how to read operations", "set operation in destination " + d.name})
+		}
+	}
 }
 
 // grantedCredential returns the credential of a policy; nil where it has none, or where

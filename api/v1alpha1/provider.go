@@ -27,8 +27,10 @@ type traits struct {
 	shared      bool     // one value for all workloads: nothing of the caller goes into it
 	usesSVID    bool     // logs in with an SVID, the caller's or (as: egret) egret's own
 	values      []string // what injections may name; nil: only token
+	signs       bool     // gives AWS keys, which sigv4 signs with and no template shows
 	certificate bool     // presents a client certificate to the destination, so inject may be absent
 	preview     bool     // not tested against a real issuer
+	assertion   string   // audience of the JWT-SVID that it shows to the issuer or destination
 	audience    string   // these three are asked for, and part of the cache's key
 	resource    string
 	scopes      []string
@@ -81,6 +83,10 @@ func (p *Provider) Kind() string {
 
 // Preview reports a kind that no real issuer has tested.
 func (p *Provider) Preview() bool { return p.traits().preview }
+
+// Assertion is the audience of the JWT-SVID that the provider shows to others, "" where it
+// shows none.
+func (p *Provider) Assertion() string { return p.traits().assertion }
 
 // only returns the one member that is set, or "" and nil.
 func (p *Provider) only() (string, providerSpec) {

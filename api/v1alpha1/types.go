@@ -87,6 +87,12 @@ type DestinationSpec struct {
 	AllowPrivate []string `json:"allowPrivate,omitempty"`
 	// Refused says how this SaaS refuses a credential when it is not a 401.
 	Refused *Refused `json:"refused,omitempty"`
+	// Operation is how to read what a request does where method and path do not tell, so that rules can name operations: aws (at hosts of AWS), s3 (the S3 API at a host of one's own), graphql, jsonrpc (and MCP) or form (the value of OperationField). At most 64 KiB of a body are read for it. Default: rules name no operations.
+	Operation string `json:"operation,omitempty"`
+	// OperationField is the field of a form or JSON body, or of a query, that names the operation; with operation: form only, and required there.
+	OperationField string `json:"operationField,omitempty"`
+	// BodyCredentials lists fields of a form or JSON body in which this SaaS takes a credential (Slack: token); a request with a credential of egret that has one is refused. Default: none.
+	BodyCredentials []string `json:"bodyCredentials,omitempty"`
 }
 
 // DestinationTLS holds the upstream trust of a destination.
@@ -133,6 +139,7 @@ type CredentialSpec struct {
 type Provider struct {
 	Static *StaticProvider `json:"static,omitempty"`
 	OAuth2 *OAuth2Provider `json:"oauth2,omitempty"`
+	AWS    *AWSProvider    `json:"aws,omitempty"`
 }
 
 // SecretSource is where a secret is: exactly one member is set. Never the secret itself.
@@ -145,7 +152,7 @@ type SecretSource struct {
 	Env string `json:"env,omitempty"`
 }
 
-// Inject is one place that the value goes: exactly one of Header, Query and Basic is set.
+// Inject is one place that the value goes: exactly one of Header, Query, Basic and SigV4 is set.
 type Inject struct {
 	// Header is set to Value.
 	Header string `json:"header,omitempty"`
@@ -155,6 +162,8 @@ type Inject struct {
 	Basic string `json:"basic,omitempty"`
 	// Query sets this query parameter to Value; the last resort, since URLs are logged.
 	Query string `json:"query,omitempty"`
+	// SigV4 signs the request with the AWS keys that the provider gives.
+	SigV4 *SigV4 `json:"sigv4,omitempty"`
 	// Remove lists further request headers to delete.
 	Remove []string `json:"remove,omitempty"`
 	// Destinations limits the entry to some of the credential's destinations. Default: all.
@@ -192,8 +201,12 @@ type AccessPolicySpec struct {
 	Upgrade *[]string `json:"upgrade,omitempty"`
 	// AllowHeaders lists request headers that pass although egret removes them by default (never credential headers). Not in a source with a scope. Default: none.
 	AllowHeaders []string `json:"allowHeaders,omitempty"`
-	// Responses relaxes what is removed from responses. Not in a source with a scope. Default: nothing passes.
+	// Responses relaxes what is removed from responses, which a source with a scope may not, or masks more. Default: nothing passes, nothing is masked.
 	Responses *Responses `json:"responses,omitempty"`
+	// AllowQuery lists query parameters that pass although they choose an identity or a tenant (sudo, userProject). Not in a source with a scope. Default: none.
+	AllowQuery []string `json:"allowQuery,omitempty"`
+	// Minting lists calls that hand out a fresh secret and are granted all the same, by their ids in the built-in list. Not in a source with a scope. Default: none.
+	Minting []string `json:"minting,omitempty"`
 	// MaxStream ends upgraded connections and streams after this long. Default and maximum: the node's limit.
 	MaxStream string `json:"maxStream,omitempty"`
 }
@@ -204,14 +217,18 @@ type Allow struct {
 	Methods []string `json:"methods"`
 	// Paths are literal, * stands for one segment that is not empty, a trailing /** for the rest: /a/** is all below /a/, and not /a itself. Required.
 	Paths []string `json:"paths"`
+	// Operations narrow the entry to what the destination's extractor reads: s3:GetObject, query:repository, tools/call:search. A * at the end, behind a colon or a slash, stands for the rest: s3:Get*. A request that does several things needs a grant for each. Default: any.
+	Operations []string `json:"operations,omitempty"`
 	// Encoded matches on raw segments, for APIs with %2F inside a segment (GitLab projects, object keys).
 	Encoded bool `json:"encoded,omitempty"`
 }
 
-// Responses says what passes of a response on a credentialed route.
+// Responses says what passes of a response on a credentialed route, and what is masked.
 type Responses struct {
 	// SetCookie lets Set-Cookie pass.
 	SetCookie bool `json:"setCookie,omitempty"`
 	// WWWAuthenticate lets WWW-Authenticate pass.
 	WWWAuthenticate bool `json:"wwwAuthenticate,omitempty"`
+	// Mask overwrites the credential in bodies with asterisks, in case the SaaS sends it back: as it is, and as JSON and URLs write it. Best effort: not in other encodings, and not in WebSockets. Bodies are asked for uncompressed; a compressed one is refused. A source with a scope may set it, too.
+	Mask bool `json:"mask,omitempty"`
 }
