@@ -51,6 +51,7 @@ func TestRenderAddsOnlyTheOverlay(t *testing.T) {
 	want := map[string]int{
 		`dial: "127.0.0.1:9443"`:               5, // three destinations, two issuers
 		`allowPrivate: ["127.0.0.0/8"]`:        5,
+		"endpoint:":                            2,
 		`tls: {roots: "C:\\twins \"ca\".pem"}`: 3,
 		`roots: "C:\\twins \"ca\".pem"`:        2,
 	}

@@ -45,6 +45,7 @@ type AdminCall struct {
 	Pattern  string // of the handler that answered; "" where none did
 	Status   int
 	Refused  string // code of why it was refused; "" where the peer was allowed
+	Note     string // what the handler had to say of it
 }
 
 // Reasons in AdminCall.Refused.
@@ -59,6 +60,9 @@ func (c AdminCall) Record() audit.Record {
 		Schema: audit.Schema, Kind: audit.KindAdmin, Time: c.Time, ID: c.ID, Listener: "admin",
 		Method: c.Method, PathTemplate: c.Pattern, Status: c.Status, Verdict: "allow", TTotal: c.Duration,
 		Detail: fmt.Sprintf("uid=%d pid=%d path=%q", c.Peer.UID, c.Peer.PID, c.Path[:min(len(c.Path), 256)]),
+	}
+	if c.Note != "" {
+		r.Detail += " " + c.Note
 	}
 	if c.Refused != "" {
 		r.Verdict, r.Layer, r.Reason = "deny", "admin", c.Refused
@@ -119,7 +123,18 @@ func (a *Admin) Serve(ln net.Listener) error {
 // Shutdown lets running calls end until ctx does, and removes the socket.
 func (a *Admin) Shutdown(ctx context.Context) error { return a.server.Shutdown(ctx) }
 
-type peerKey struct{}
+type (
+	peerKey struct{}
+	callKey struct{}
+)
+
+// Note adds to the record of the call that a handler is answering what its path does not
+// tell. The last one counts.
+func Note(ctx context.Context, text string) {
+	if c, ok := ctx.Value(callKey{}).(*AdminCall); ok {
+		c.Note = text
+	}
+}
 
 // connPeer is what the kernel said when the connection came in.
 type connPeer struct {
@@ -151,7 +166,7 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		WriteError(sw, http.StatusForbidden, fmt.Sprintf("uid %d may not use the admin socket: add it to admin.uids", c.Peer.UID))
 		return
 	}
-	a.route(sw, r, c)
+	a.route(sw, r.WithContext(context.WithValue(r.Context(), callKey{}, c)), c)
 }
 
 func (a *Admin) admit(ctx context.Context) (p Peer, refused string) {

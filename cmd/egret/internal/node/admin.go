@@ -61,6 +61,10 @@ func (n *Node) buildAdmin() error {
 	a.Handle("GET /v1/status", http.HandlerFunc(n.handleStatus))
 	a.Handle("POST /v1/reload", http.HandlerFunc(n.handleReload))
 	a.Handle("POST /v1/walk", http.HandlerFunc(n.handleWalk))
+	a.Handle("GET /v1/credentials", http.HandlerFunc(n.handleCredentials))
+	a.Handle("GET /v1/revocations", http.HandlerFunc(n.handleRevocations))
+	a.Handle("POST /v1/revocations", http.HandlerFunc(n.handleRevoke))
+	a.Handle("DELETE /v1/revocations/{number}", http.HandlerFunc(n.handleLift))
 	if n.adminAt, err = a.Listen(); err != nil {
 		return err
 	}

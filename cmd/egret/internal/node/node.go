@@ -80,6 +80,8 @@ type Node struct {
 	entrances []*entrance
 	admin     *ops.Admin
 	reload    *reloader
+	revoked   *revocations
+	enforcing sync.Mutex // orders what is stored in policy
 
 	metricsAt net.Listener // nil where not configured
 	adminAt   net.Listener // nil where not configured
@@ -116,7 +118,7 @@ func New(opt Options) (_ *Node, err error) {
 	n.catchHangup()
 	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opt.Version))
 	for _, step := range []func() error{
-		n.buildAudit, n.buildIssuer, n.buildIdentity, n.buildUpstream, n.buildCredentials, n.buildPolicy,
+		n.buildAudit, n.buildIssuer, n.buildIdentity, n.buildUpstream, n.buildCredentials, n.buildRevocations, n.buildPolicy,
 		n.buildAuthority, n.buildCallers, n.buildServer, n.buildEntrances, n.buildMetrics, n.buildAdmin, n.publishRoots,
 	} {
 		if err := step(); err != nil {

@@ -203,7 +203,7 @@ func (r *reloader) install(b *config.Bundle) (retire func(), err error) {
 		return nil, faults
 	}
 	retire = r.n.cache.Install(specs)
-	r.n.policy.Store(policy.New(b.Compiled.Set))
+	r.n.publish(policy.New(b.Compiled.Set))
 	r.stamp.SetToCurrentTime()
 	r.info.Reset()
 	r.info.WithLabelValues(b.Digest).Set(1)
