@@ -11,6 +11,7 @@ import (
 	api "github.com/egret-proxy/egret/api/v1alpha1"
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/credential/issuer"
+	"github.com/egret-proxy/egret/credential/mtls"
 	"github.com/egret-proxy/egret/credential/static"
 )
 
@@ -37,6 +38,18 @@ func (b *builder) make(p *api.Provider) (credential.Provider, error) {
 		return b.oauth2(p.OAuth2)
 	case p.AWS != nil:
 		return b.aws(p.AWS)
+	case p.Google != nil:
+		return b.google(p.Google)
+	case p.Azure != nil:
+		return b.azure(p.Azure)
+	case p.Anthropic != nil:
+		return b.anthropic(p.Anthropic)
+	case p.OpenAI != nil:
+		return b.openai(p.OpenAI)
+	case p.JWT != nil:
+		return b.jwt(p.JWT)
+	case p.MTLS != nil:
+		return mtls.New(), nil
 	}
 	return nil, errors.New("it has no provider")
 }

@@ -140,6 +140,13 @@ type Provider struct {
 	Static *StaticProvider `json:"static,omitempty"`
 	OAuth2 *OAuth2Provider `json:"oauth2,omitempty"`
 	AWS    *AWSProvider    `json:"aws,omitempty"`
+
+	Google    *GoogleProvider    `json:"google,omitempty"`
+	Azure     *AzureProvider     `json:"azure,omitempty"`
+	Anthropic *AnthropicProvider `json:"anthropic,omitempty"`
+	OpenAI    *OpenAIProvider    `json:"openai,omitempty"`
+	JWT       *JWTProvider       `json:"jwt,omitempty"`
+	MTLS      *MTLSProvider      `json:"mtls,omitempty"`
 }
 
 // SecretSource is where a secret is: exactly one member is set. Never the secret itself.
