@@ -253,6 +253,11 @@ func (x *exchange) equip() *refusal {
 	}
 	x.cred = cred
 	x.rec.Fingerprint = cred.Fingerprint()
+	if c, ok := cred.(credential.Checker); ok {
+		if err := c.Check(x.r, x.c.target.Host); err != nil {
+			return applyRefusal(err)
+		}
+	}
 	return nil
 }
 

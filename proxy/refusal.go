@@ -32,6 +32,7 @@ const (
 	reasonMethod          policy.Reason = "target/method"
 	reasonEarlyData       policy.Reason = "target/early_data"
 	reasonQueryCredential policy.Reason = "target/credential_in_query"
+	reasonSignature       policy.Reason = "target/caller_signature"
 	reasonNoLeaf          policy.Reason = "target/no_certificate"
 
 	reasonUpgrade policy.Reason = "policy/upgrade_not_allowed"
@@ -106,6 +107,7 @@ var reasonTable = []ReasonInfo{
 	{reasonMethod, 405, "this method is never forwarded", "use another method"},
 	{reasonEarlyData, 400, "data arrived before the tunnel was open", "wait for the answer to CONNECT"},
 	{reasonQueryCredential, 403, "the URL carries a credential in its query", "remove it: egret puts the credential in"},
+	{reasonSignature, 400, "the request is signed in a way that egret cannot replace, or for another service or region than this host's", "sign with SigV4 and placeholder keys for this host, or do not sign; the record says what is wrong"},
 	{reasonNoLeaf, 0, "egret has no certificate for this host", "tell the platform team: no intermediate permits the host, or the issuer does not answer"},
 	{policy.ReasonUnlistedHost, 403, "no destination lists this host", "ask the platform team for a Destination"},
 

@@ -119,7 +119,7 @@ func (w wire) attempt(x *exchange, req *http.Request, hop Hop, n need, cred cred
 		out = withOwnHeader(req)
 		if err := cred.Apply(out); err != nil {
 			uc.cc.Release()
-			return nil, false, refuse(reasonCredApply, err)
+			return nil, false, applyRefusal(err)
 		}
 		x.injected = append(x.injected, injectedValues(req, out)...)
 	}
@@ -132,6 +132,14 @@ func (w wire) attempt(x *exchange, req *http.Request, hop Hop, n need, cred cred
 	}
 	resp.Request = req // without the credential: nothing downstream can leak it
 	return resp, reused, nil
+}
+
+// applyRefusal tells whose fault it is that a credential cannot be put in.
+func applyRefusal(err error) *refusal {
+	if errors.Is(err, credential.ErrCallerSignature) {
+		return refuse(reasonSignature, err)
+	}
+	return refuse(reasonCredApply, err)
 }
 
 // withOwnHeader copies the request with headers and URL of its own, so that the
@@ -165,6 +173,8 @@ func classifyUpstream(err error) *refusal {
 	switch {
 	case errors.As(err, &ref):
 		return ref
+	case errors.Is(err, credential.ErrCallerSignature): // found while the body was signed
+		return refuse(reasonSignature, err)
 	case errors.Is(err, errProxy): // before all that it wraps: the SaaS is not at fault
 		return refuse(reasonUpstreamProxy, err)
 	case errors.Is(err, errVerify), errors.As(err, &verify):
