@@ -85,6 +85,11 @@ func secretsFrom(t *testing.T, objects []api.Object) {
 				s.Source.File = filepath.Join(dir, name)
 			}
 		}
+		for _, f := range objects[i].Credential.Spec.Provider.Files() { // the others may come later, into folders that are there
+			if *f != "" && !strings.HasPrefix(*f, dir) {
+				*f = filepath.Join(dir, filepath.Base(*f))
+			}
+		}
 	}
 }
 

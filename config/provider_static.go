@@ -4,6 +4,9 @@
 package config
 
 import (
+	"errors"
+	"time"
+
 	api "github.com/egret-proxy/egret/api/v1alpha1"
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/credential/static"
@@ -14,7 +17,18 @@ func (b *builder) static(p *api.StaticProvider) (credential.Provider, error) {
 	if err != nil {
 		return nil, err // not s, which would be a provider that is a nil pointer
 	}
-	return s, nil
+	if p.Next == nil {
+		return s, nil
+	}
+	from, err := time.Parse(time.RFC3339, p.Next.From)
+	if err != nil && p.Next.From != "" {
+		return nil, errors.Join(err, s.Close())
+	}
+	next, err := static.File(p.Next.File, static.Options{Username: p.Username, Logger: b.opt.Logger})
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return static.NewSlots(s, next, from, b.opt.Logger), nil
 }
 
 // stored follows a secret where the object says that it is.

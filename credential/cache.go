@@ -231,7 +231,8 @@ func (c *Cache) Invalidate(k Key, fingerprint string) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, err := c.specOf(&k); err != nil {
+	sp, err := c.specOf(&k)
+	if err != nil {
 		return
 	}
 	e := c.store.entries[k]
@@ -249,6 +250,9 @@ func (c *Cache) Invalidate(k Key, fingerprint string) {
 	e.refused = now.Add(exponential(refusalBase, e.refusals, refusalCap))
 	e.value.Store(nil)
 	e.had = false
+	if r, ok := sp.Provider.(Refuser); ok {
+		r.Refused(k, fingerprint)
+	}
 	c.log.Warn("credential refused by its destination", "credential", k.Provider, "workload", k.ID.String(), "fingerprint", fingerprint)
 }
 

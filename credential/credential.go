@@ -74,6 +74,13 @@ type Notifier interface {
 	Changes() <-chan struct{}
 }
 
+// Refuser is implemented by providers that have another value to fall back to. Refused is
+// called before the next Fetch when a SaaS has refused a value, and the Cache has believed
+// it. It must neither block for long nor call the Cache.
+type Refuser interface {
+	Refused(k Key, fingerprint string)
+}
+
 // Token is what a provider returns.
 type Token struct {
 	// Values are what injection templates and signers can name; "token" is the usual one,

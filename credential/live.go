@@ -18,7 +18,7 @@ type Live struct {
 	expires     time.Time
 	fingerprint string
 	cert        *tls.Certificate
-	bare        bool // the certificate is the credential
+	bare        bool    // the certificate is the credential
 	ending      *ending // nil: its issuer has no call that ends it
 	life        life
 }

@@ -193,6 +193,9 @@ func jsonName(f reflect.StructField) string {
 func OpenMembers() map[string]bool {
 	open := map[string]bool{}
 	openMembers(reflect.TypeFor[Provider](), "", open)
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[SecretSource]()) { // wherever they stand
+		delete(open, jsonName(f))
+	}
 	return open
 }
 
