@@ -92,4 +92,6 @@ type Record struct {
 	Proto            string        `json:"proto,omitempty"`               // h1, h2, tunnel
 	UpstreamIP       string        `json:"upstream_ip,omitempty"`         // the address that was dialled
 	UpstreamID       string        `json:"upstream_request_id,omitempty"` // the SaaS's own request id
+	Original         string        `json:"original,omitempty"`            // where the client of a captured connection wanted to go: the address, with its port, that redirection replaced
+	OriginalMismatch bool          `json:"original_mismatch,omitempty"`   // host does not resolve to that address here; egret dialled what it does resolve to
 }

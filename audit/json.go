@@ -33,6 +33,10 @@ func (r *Record) AppendJSON(dst []byte) []byte {
 	e.opt(`,"proto":`, r.Proto)
 	e.opt(`,"upstream_ip":`, r.UpstreamIP)
 	e.opt(`,"upstream_request_id":`, r.UpstreamID)
+	e.opt(`,"original":`, r.Original)
+	if r.OriginalMismatch {
+		e.b = append(e.b, `,"original_mismatch":true`...)
+	}
 	return append(e.b, '}')
 }
 

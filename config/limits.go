@@ -34,6 +34,7 @@ func Bounds() []Bound {
 	return []Bound{
 		{Key: "listeners[].identify.jwtSVID.maxTTL", Default: hour, Min: minute, Max: 24 * hour},
 		{Key: "listeners[].identify.kubernetesToken.age", Default: 30 * second, Min: second, Max: minute},
+		{Key: "upstream.mark", Default: 0, Min: 1, Max: 1<<32 - 1, OrZero: "none"},
 		{Key: "certs.leafTTL", Default: 24 * hour, Min: minute, Max: 24 * hour},
 		{Key: "audit.queue", Default: 4096, Min: 16, Max: 1_000_000},
 		{Key: "audit.maxSize", Default: 100 * mib, Min: mib, Max: 100 * int64(GiB)},

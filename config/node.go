@@ -29,9 +29,10 @@ type Node struct {
 
 // Listener is one entrance. It says by exactly one way who its callers are.
 type Listener struct {
-	Name     string       `json:"name"`    // in records, metrics and logs; unique
-	Address  string       `json:"address"` // host:port, unix:///path, or systemd:NAME (socket activation, FileDescriptorName=)
-	Kind     string       `json:"kind"`    // forward
+	Name     string       `json:"name"`             // in records, metrics and logs; unique
+	Address  string       `json:"address"`          // host:port, unix:///path, or systemd:NAME (socket activation, FileDescriptorName=)
+	Kind     string       `json:"kind"`             // forward (clients send CONNECT) or transparent (their connections are redirected here)
+	TProxy   bool         `json:"tproxy,omitempty"` // transparent, by TPROXY rules instead of REDIRECT; needs CAP_NET_ADMIN
 	TLS      *ListenerTLS `json:"tls,omitempty"`
 	Identify Identify     `json:"identify"`
 }
@@ -191,6 +192,7 @@ type Upstream struct {
 	Proxy     *UpstreamProxy `json:"proxy,omitempty"`     // corporate proxy; never from the environment
 	Resolvers []string       `json:"resolvers,omitempty"` // ip:port; default: those of the system
 	NAT64     []string       `json:"nat64,omitempty"`     // prefixes to decode and check
+	Mark      int            `json:"mark,omitempty"`      // firewall mark (SO_MARK) of egret's own connections, by which redirect rules leave them alone; needs CAP_NET_ADMIN or CAP_NET_RAW; default: none
 }
 
 // UpstreamProxy is a corporate proxy that egret itself goes through with CONNECT.

@@ -44,6 +44,26 @@ func (c *checker) listeners() {
 			c.pair(entry+".tls.cert", &l.TLS.Cert, entry+".tls.key", &l.TLS.Key)
 		}
 		c.identify(entry, l, kind)
+		c.captures(entry, l, kind)
+	}
+}
+
+// captures checks what a listener for redirected connections cannot have: their clients
+// know of no proxy.
+func (c *checker) captures(entry string, l *Listener, r reach) {
+	switch {
+	case l.Kind != kindTransparent && l.TProxy:
+		c.bad(entry+".tproxy", "true", "must not be set for kind: "+l.Kind+", it would be ignored", "")
+	case l.Kind != kindTransparent:
+	case c.env.GOOS != "linux":
+		c.bad(entry+".kind", l.Kind, "is only there on Linux", "use kind: forward")
+	case r == reachUnix:
+		c.bad(entry+".address", l.Address, "must be ip:port for kind: transparent: only TCP is redirected", "write 127.0.0.1:8650")
+	case l.TLS != nil:
+		c.bad(entry+".tls", "", "must not be set for kind: transparent: the client's TLS is for the host that it calls", "")
+	case l.Identify.Sidecar == nil && l.Identify.Process == nil:
+		c.bad(entry+".identify", "", "must be sidecar or process for kind: transparent: a redirected client shows nothing by itself",
+			"or use kind: forward for clients that show an SVID or a token")
 	}
 }
 

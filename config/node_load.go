@@ -167,9 +167,6 @@ func (c *checker) word(path, value string, words []string) {
 		}
 	}
 	hint := ""
-	if value == "transparent" {
-		hint = "this egret listens as a forward proxy only: clients use HTTPS_PROXY"
-	}
 	if best := nearest(value, words); best != "" {
 		hint = fmt.Sprintf("did you mean %q?", best)
 	}

@@ -150,7 +150,7 @@ func printed(v reflect.Value) string {
 // enumerations are the settings that take one of a few words.
 func enumerations() map[string][]string {
 	return map[string][]string{
-		"listeners[].kind":                       {"forward"},
+		"listeners[].kind":                       {kindForward, kindTransparent},
 		"egress.unlisted":                        {"deny", "tunnel"},
 		"listeners[].identify.process.attestor":  {attestDelegated, attestBroker, attestEmbedded},
 		"listeners[].identify.process.reference": {ReferencePID, ReferencePod},
@@ -159,6 +159,12 @@ func enumerations() map[string][]string {
 		"log.format":                             {"text", "json"},
 	}
 }
+
+// What listeners are.
+const (
+	kindForward     = "forward"
+	kindTransparent = "transparent"
+)
 
 // Who is asked about the callers of process listeners.
 const (

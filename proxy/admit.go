@@ -24,6 +24,7 @@ type admission struct {
 	verdict policy.Verdict
 	rule    *policy.Rule // of a granted tunnel
 	ref     *refusal     // why it may not come in
+	head    []byte       // what a captured client has sent already, for its tunnel
 }
 
 // admit decides about one connection: evidence, identity, then Policy.Connect. It
@@ -48,7 +49,7 @@ func (s *Server) admit(ctx context.Context, e *Entrance, r *http.Request, raw ne
 	if a.ref = s.identify(ctx, c, e, r, raw); a.ref != nil {
 		return a
 	}
-	adm := p.Connect(c.workload.ID, c.workload.Evidence, t, c.admitted)
+	adm := c.connect(p, c.admitted)
 	c.dest, c.workInfo, c.verdict = adm.Destination, adm.Workload, adm.Verdict
 	a.verdict, a.rule = adm.Verdict, adm.Rule
 	if adm.Verdict == policy.Deny {
@@ -57,7 +58,8 @@ func (s *Server) admit(ctx context.Context, e *Entrance, r *http.Request, raw ne
 	return a
 }
 
-// identify resolves the evidence to a caller, once for the connection.
+// identify resolves the evidence to a caller, once for the connection. A captured one has
+// no request.
 func (s *Server) identify(ctx context.Context, c *clientConn, e *Entrance, r *http.Request, raw net.Conn) *refusal {
 	start := time.Now()
 	defer func() { c.took = time.Since(start) }()
@@ -66,7 +68,7 @@ func (s *Server) identify(ctx context.Context, c *clientConn, e *Entrance, r *ht
 		return identityRefusal(err)
 	}
 	if e.Process {
-		f, err := facts(e.Diag, raw)
+		f, err := factsOf(e.Diag, raw, c.original)
 		if err != nil {
 			return identityRefusal(err)
 		}
@@ -88,13 +90,16 @@ func (s *Server) identify(ctx context.Context, c *clientConn, e *Entrance, r *ht
 // header that is ever evidence, only where the listener asks for it, and it is taken
 // off the request here, before anything is logged or forwarded (MUST I1, I10).
 func evidence(e *Entrance, r *http.Request, raw net.Conn) (identity.Peer, error) {
-	jwt, err := identity.TakeProxyAuthorization(r.Header)
 	var p identity.Peer
 	if raw != nil {
 		if ap, err := netip.ParseAddrPort(raw.RemoteAddr().String()); err == nil {
 			p.Addr = ap
 		}
 	}
+	if r == nil {
+		return p, nil
+	}
+	jwt, err := identity.TakeProxyAuthorization(r.Header)
 	if r.TLS != nil {
 		p.Chain = r.TLS.PeerCertificates
 	}
@@ -111,10 +116,20 @@ func evidence(e *Entrance, r *http.Request, raw net.Conn) (identity.Peer, error)
 // established any more has no owner: what has its address now may be another's socket,
 // and so the caller is gone, whatever it was (MUST I5).
 func facts(g *sockopt.Diag, raw net.Conn) (sockopt.Facts, error) {
-	if g == nil {
-		return sockopt.Facts{}, fmt.Errorf("%w: there is nothing to ask the kernel with", identity.ErrUnknown)
+	return factsOf(g, raw, netip.AddrPort{})
+}
+
+// factsOf is facts for a captured connection too, whose client believes to be connected to
+// the original address.
+func factsOf(g *sockopt.Diag, raw net.Conn, original netip.AddrPort) (f sockopt.Facts, err error) {
+	switch {
+	case g == nil:
+		return f, fmt.Errorf("%w: there is nothing to ask the kernel with", identity.ErrUnknown)
+	case original.IsValid():
+		f, err = g.CapturedFacts(raw, original)
+	default:
+		f, err = g.PeerFacts(raw)
 	}
-	f, err := g.PeerFacts(raw)
 	switch {
 	case errors.Is(err, sockopt.ErrStale):
 		return f, fmt.Errorf("%w: %w", identity.ErrGone, err)
@@ -162,6 +177,7 @@ func (s *Server) note(c *clientConn, kind string, ref *refusal, status int) {
 	}
 	rec.BytesIn, rec.BytesOut = c.in.Load(), c.out.Load()
 	rec.TTotal = time.Since(c.admitted)
+	s.original(&rec, c)
 	s.metrics.refused(c, ref.reason)
 	s.writeRecord(rec)
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,8 +33,12 @@ type clientConn struct {
 	verdict  policy.Verdict // of the admission
 	set      string         // digest of the policy set that decided about it
 	workInfo *policy.Workload
-	took     time.Duration // to resolve the identity; the first request's record carries it
-	dialErr  error         // what finding out the upstream's protocol said; the first request answers it
+	took     time.Duration  // to resolve the identity; the first request's record carries it
+	original netip.AddrPort // where a captured client wanted to go; not valid for a CONNECT
+	speaks   opened         // how a captured client began
+	blind    bool           // captured, and not TLS: only its address is known
+	mismatch atomic.Bool    // the original address has been counted as not ours
+	dialErr  error          // what finding out the upstream's protocol said; the first request answers it
 
 	in, out  atomic.Int64 // raw bytes
 	hijacked bool         // the connection has been taken from the outer server
@@ -81,6 +86,14 @@ func (c *clientConn) Close() error {
 		fn()
 	}
 	return err
+}
+
+// connect asks policy whether the connection may come in, and stay where it is a tunnel.
+func (c *clientConn) connect(p *policy.Policy, at time.Time) policy.Admission {
+	if c.blind {
+		return p.ConnectAddress(c.workload.ID, c.workload.Evidence, c.target, at)
+	}
+	return p.Connect(c.workload.ID, c.workload.Evidence, c.target, at)
 }
 
 // running is something that goes on over a connection: a request, a stream, a tunnel.

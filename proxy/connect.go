@@ -92,8 +92,8 @@ func (s *Server) newDoor() *goproxy.ProxyHttpServer {
 		if !ok || a.ref != nil || a.verdict == policy.Deny {
 			return rejectConnect, host
 		}
-		return &goproxy.ConnectAction{Action: goproxy.ConnectHijack, Hijack: func(_ *http.Request, c net.Conn, _ *goproxy.ProxyCtx) {
-			s.enter(a, c)
+		return &goproxy.ConnectAction{Action: goproxy.ConnectHijack, Hijack: func(*http.Request, net.Conn, *goproxy.ProxyCtx) {
+			s.enter(a)
 		}}, host
 	}))
 	return g
@@ -170,12 +170,12 @@ func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // enter is where an admitted connection becomes ours.
-func (s *Server) enter(a *admission, c net.Conn) {
+func (s *Server) enter(a *admission) {
 	if a.verdict == policy.Tunnel {
 		s.tunnel(a)
 		return
 	}
-	if _, err := io.WriteString(c, connectOK); err != nil {
+	if err := a.conn.opened(); err != nil {
 		_ = a.conn.Close()
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -97,4 +98,8 @@ type Entrance struct {
 	// Diag asks for those facts, in the listener's network namespace. Where Process is set
 	// and Diag is not, nobody is known.
 	Diag *sockopt.Diag
+	// Original makes the entrance transparent: its connections were redirected here, and
+	// this tells where the client of one wanted to go (sockopt.OriginalDst). They bring no
+	// CONNECT and no header, so TLS and Challenge must be off.
+	Original func(net.Conn) (netip.AddrPort, error)
 }

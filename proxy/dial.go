@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/egret-proxy/egret/internal/sockopt"
 )
 
 // Resolver looks names up; *net.Resolver implements it.
@@ -38,6 +40,12 @@ type Dialer struct {
 	Proxy    *UpstreamProxy // corporate proxy, or nil
 	// Own reports whether an address is one that this egret listens on.
 	Own func(netip.AddrPort) bool
+	// Mark is the firewall mark (SO_MARK) of the connections; 0: none. Without the right to
+	// set it nothing is dialled.
+	Mark uint32
+
+	calls   calls   // that are open
+	answers answers // of the resolver
 }
 
 // NewResolver returns a resolver for the given servers ("ip:port"), or the system's
@@ -141,6 +149,7 @@ func (d *Dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 	if len(addrs) == 0 {
 		return nil, fmt.Errorf("%w: no address for %q", errDNS, host)
 	}
+	d.answers.add(host, addrs, time.Now())
 	return addrs, nil
 }
 
@@ -177,7 +186,7 @@ func (d *Dialer) race(ctx context.Context, addrs []netip.Addr, port uint16) (net
 	}
 	results := make(chan result, len(addrs))
 	start := func(a netip.Addr) {
-		c, err := dialAddr(ctx, netip.AddrPortFrom(a, port))
+		c, err := d.dialAddr(ctx, netip.AddrPortFrom(a, port))
 		results <- result{c, err}
 	}
 	timer := time.NewTimer(fallbackDelay)
@@ -224,14 +233,21 @@ func closeLosers[R any](results <-chan R, n int, conn func(R) net.Conn) {
 
 // dialAddr connects to one address; the control hook compares what the kernel is asked
 // to connect to with what was checked.
-func dialAddr(ctx context.Context, ap netip.AddrPort) (net.Conn, error) {
-	d := net.Dialer{KeepAlive: 30 * time.Second}
-	d.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
+func (d *Dialer) dialAddr(ctx context.Context, ap netip.AddrPort) (net.Conn, error) {
+	nd := net.Dialer{KeepAlive: 30 * time.Second}
+	nd.ControlContext = func(_ context.Context, _, address string, raw syscall.RawConn) error {
 		got, err := netip.ParseAddrPort(address)
 		if err != nil || got.Addr().Unmap() != ap.Addr().Unmap() || got.Port() != ap.Port() {
 			return fmt.Errorf("%w: dialling %q instead of %s", errPrivate, address, ap)
 		}
-		return nil
+		if d.Mark == 0 {
+			return nil
+		}
+		return sockopt.SetMark(raw, d.Mark)
 	}
-	return d.DialContext(ctx, "tcp", ap.String())
+	conn, err := nd.DialContext(ctx, "tcp", ap.String())
+	if err == nil {
+		d.calls.add(conn)
+	}
+	return conn, err
 }

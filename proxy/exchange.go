@@ -397,6 +397,7 @@ func (x *exchange) finish(p any) {
 		x.rec.Status = x.w.status
 	}
 	x.rec.TTotal = x.before + time.Since(x.start)
+	x.s.original(&x.rec, x.c)
 	x.s.metrics.served(x)
 	if x.slot == nil {
 		x.s.metrics.lost.Inc()

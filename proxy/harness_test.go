@@ -67,6 +67,7 @@ type world struct {
 	srv     *Server
 	leafCA  *certs.EphemeralIssuer
 	addr    map[string]string // by entrance
+	sidecar identity.Resolver // credits everybody as the dashboard
 	logs    *syncBuffer
 	reg     *prometheus.Registry
 }
@@ -241,7 +242,8 @@ func (w *world) startIdentity() {
 	}
 	x509r := must(identity.NewX509(identity.X509Options{Bundles: w.issuer.Bundles(), TrustDomains: []spiffeid.TrustDomain{td}}))(t)
 	jwtr := must(identity.NewJWT(identity.JWTOptions{Bundles: w.issuer.Bundles(), TrustDomains: []spiffeid.TrustDomain{td}, Audience: "egret"}))(t)
-	w.open(Entrance{Name: "sidecar", Identity: identity.NewSidecar(src, identity.SidecarOptions{})})
+	w.sidecar = identity.NewSidecar(src, identity.SidecarOptions{})
+	w.open(Entrance{Name: "sidecar", Identity: w.sidecar})
 	w.open(Entrance{Name: "mesh", Identity: x509r, TLS: &tls.Config{Certificates: []tls.Certificate{*must(w.ca.Certificate("localhost"))(t)}}})
 	w.open(Entrance{Name: "jwt", Identity: jwtr, Challenge: true})
 }
@@ -381,6 +383,8 @@ type record struct {
 	PolicyDigest                                                                                        string `json:"policy_digest"`
 	CallerCredential                                                                                    string `json:"caller_credential"`
 	UpstreamIP                                                                                          string `json:"upstream_ip"`
+	Original                                                                                            string
+	OriginalMismatch                                                                                    bool `json:"original_mismatch"`
 	Status                                                                                              int
 	Observed                                                                                            bool
 	BytesIn                                                                                             int64 `json:"bytes_in"`

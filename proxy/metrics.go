@@ -14,18 +14,20 @@ import (
 // metrics are the data path's. No label grows with traffic: destinations, workloads and
 // listeners are names from the configuration, the rest are constants.
 type metrics struct {
-	reg       prometheus.Registerer
-	requests  *prometheus.CounterVec   // destination, verdict, layer, reason
-	overhead  *prometheus.HistogramVec // destination
-	upstream  *prometheus.HistogramVec // destination
-	refusals  *prometheus.CounterVec   // listener, layer, reason
-	distrust  *prometheus.CounterVec   // workload
-	tunnels   *prometheus.CounterVec   // destination
-	bytes     *prometheus.CounterVec   // destination, direction
-	callerOwn *prometheus.CounterVec   // workload, kind
-	replayed  prometheus.Counter
-	cut       prometheus.Counter
-	lost      prometheus.Counter
+	reg        prometheus.Registerer
+	requests   *prometheus.CounterVec   // destination, verdict, layer, reason
+	overhead   *prometheus.HistogramVec // destination
+	upstream   *prometheus.HistogramVec // destination
+	refusals   *prometheus.CounterVec   // listener, layer, reason
+	distrust   *prometheus.CounterVec   // workload
+	tunnels    *prometheus.CounterVec   // destination
+	bytes      *prometheus.CounterVec   // destination, direction
+	callerOwn  *prometheus.CounterVec   // workload, kind
+	replayed   prometheus.Counter
+	captured   *prometheus.CounterVec // listener, began
+	mismatches *prometheus.CounterVec // destination
+	cut        prometheus.Counter
+	lost       prometheus.Counter
 }
 
 // overheadBuckets span what egret itself adds: tens of microseconds to a second.
@@ -45,8 +47,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		requests: counter("egret_requests_total", "Requests on intercepted connections, by outcome.", "destination", "verdict", "layer", "reason"),
 		refusals: counter("egret_refused_connections_total", "Connections that ended before a request: refused, or a failed handshake.", "listener", "layer", "reason"),
 		distrust: counter("egret_client_untrusted_total", "TLS handshakes of clients that did not trust egret's CA.", "workload"),
-		tunnels:  counter("egret_tunnels_total", "Tunnels that have ended.", "destination"),
-		bytes:    counter("egret_body_bytes_total", "Bytes of bodies and tunnels; in is from the application.", "destination", "direction"),
+		captured: counter("egret_captured_total", "Connections that were redirected to egret, by how the client began: tls, http, other, silent, gone.", "listener", "began"),
+		mismatches: counter("egret_original_mismatch_total",
+			"Captured connections to an address that the server name does not resolve to here: spoofed, or another resolver's answer.", "destination"),
+		tunnels: counter("egret_tunnels_total", "Tunnels that have ended.", "destination"),
+		bytes:   counter("egret_body_bytes_total", "Bytes of bodies and tunnels; in is from the application.", "destination", "direction"),
 		callerOwn: counter("egret_caller_credentials_total",
 			"Requests whose caller sent a credential of its own: trust debt.", "workload", "kind"),
 		overhead: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -60,7 +65,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		lost:     prometheus.NewCounter(prometheus.CounterOpts{Name: "egret_records_lost_total", Help: "Records of refusals for which the audit log had no place."}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.requests, m.refusals, m.distrust, m.tunnels, m.bytes, m.callerOwn, m.overhead, m.upstream, m.replayed, m.cut, m.lost,
+		m.requests, m.refusals, m.distrust, m.tunnels, m.bytes, m.callerOwn, m.overhead, m.upstream, m.replayed, m.cut, m.lost, m.captured, m.mismatches,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err

@@ -34,6 +34,9 @@ const (
 	reasonQueryCredential policy.Reason = "target/credential_in_query"
 	reasonSignature       policy.Reason = "target/caller_signature"
 	reasonNoLeaf          policy.Reason = "target/no_certificate"
+	reasonLoop            policy.Reason = "target/loop"
+	reasonBadHello        policy.Reason = "target/bad_hello"
+	reasonNotTLS          policy.Reason = "target/not_tls"
 
 	reasonUpgrade policy.Reason = "policy/upgrade_not_allowed"
 	reasonRevoked policy.Reason = "policy/revoked"
@@ -109,6 +112,9 @@ var reasonTable = []ReasonInfo{
 	{reasonQueryCredential, 403, "the URL carries a credential in its query", "remove it: egret puts the credential in"},
 	{reasonSignature, 400, "the request is signed in a way that egret cannot replace, or for another service or region than this host's", "sign with SigV4 and placeholder keys for this host, or do not sign; the record says what is wrong"},
 	{reasonNoLeaf, 0, "egret has no certificate for this host", "tell the platform team: no intermediate permits the host, or the issuer does not answer"},
+	{reasonLoop, 0, "the connection leads back to egret", "tell the platform team: the redirect must leave egret's own user and its listeners alone"},
+	{reasonBadHello, 0, "the first message of TLS is malformed", "check the client"},
+	{reasonNotTLS, 0, "a captured connection is neither TLS nor HTTP", "ask the platform team for a Destination that lists its address, with intercept: never"},
 	{policy.ReasonUnlistedHost, 403, "no destination lists this host", "ask the platform team for a Destination"},
 
 	{policy.ReasonNotLoaded, 503, "no policy is loaded", "ask the platform team"},

@@ -128,6 +128,7 @@ func (x *exchange) startRecord(now time.Time) audit.Record {
 		rec.Fingerprint = x.cred.Fingerprint()
 	}
 	rec.TTotal = now.Sub(x.start)
+	x.s.original(&rec, x.c)
 	return rec
 }
 

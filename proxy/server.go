@@ -41,6 +41,7 @@ type Server struct {
 
 	mu     sync.Mutex
 	outers []*http.Server
+	captor []*captor
 	closed bool // Drain has been called: Serve serves no more
 }
 
@@ -111,8 +112,11 @@ func clientConnOf(c net.Conn) *clientConn {
 // Serve accepts connections of one entrance until its listener is closed or Drain is
 // called; it returns nil then.
 func (s *Server) Serve(e Entrance) error {
-	if e.Identity == nil || e.Listener == nil {
+	switch {
+	case e.Identity == nil || e.Listener == nil:
 		return errors.New("proxy: an entrance needs a listener and an identity")
+	case e.Original != nil:
+		return s.serveCaptured(&e)
 	}
 	outer := s.newOuter(&e)
 	if !s.adopt(outer) {
@@ -123,6 +127,27 @@ func (s *Server) Serve(e Entrance) error {
 		l = tls.NewListener(l, entranceTLS(e.TLS))
 	}
 	if err := outer.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("listener %q: %w", e.Name, err)
+	}
+	return nil
+}
+
+// serveCaptured is Serve for a transparent entrance.
+func (s *Server) serveCaptured(e *Entrance) error {
+	if e.TLS != nil || e.Challenge {
+		return fmt.Errorf("listener %q: proxy: a transparent entrance has no TLS of its own and asks for no token", e.Name)
+	}
+	f := s.newCaptor(e)
+	s.mu.Lock()
+	if !s.closed {
+		s.captor = append(s.captor, f)
+	}
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return e.Listener.Close()
+	}
+	if err := f.serve(); err != nil {
 		return fmt.Errorf("listener %q: %w", e.Name, err)
 	}
 	return nil
@@ -204,6 +229,9 @@ func (s *Server) Drain(ctx context.Context) Drained {
 	s.mu.Lock()
 	s.closed = true
 	servers := append(slices.Clone(s.outers), s.inner)
+	for _, f := range s.captor {
+		f.close()
+	}
 	s.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, o := range servers {

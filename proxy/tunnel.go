@@ -30,7 +30,7 @@ func (s *Server) tunnel(a *admission) {
 		ref := classifyUpstream(err)
 		status := info(ref.reason).Status
 		s.note(c, audit.KindRequest, ref, status)
-		writeRawRefusal(c, ref, status, c.id)
+		c.tell(ref, status)
 		return
 	}
 	defer up.Close()
@@ -38,13 +38,13 @@ func (s *Server) tunnel(a *admission) {
 	if err != nil {
 		ref := refuse(reasonBacklog, err)
 		s.note(c, audit.KindRequest, ref, info(ref.reason).Status) // counted as lost, where still none is free
-		writeRawRefusal(c, ref, info(ref.reason).Status, c.id)
+		c.tell(ref, info(ref.reason).Status)
 		return
 	}
-	if _, err := io.WriteString(c, connectOK); err != nil {
+	if err := c.opened(); err != nil {
 		up.Close()
 	}
-	t := &pipe{s: s, c: c, rule: a.rule, up: up, start: time.Now()}
+	t := &pipe{s: s, c: c, rule: a.rule, up: up, head: a.head, start: time.Now()}
 	c.add(t)
 	defer c.remove(t)
 	if cause := c.cutCause(); cause != nil { // it came while we dialled
@@ -81,6 +81,7 @@ type pipe struct {
 	c     *clientConn
 	rule  *policy.Rule
 	up    net.Conn
+	head  []byte // what a captured client has sent already
 	start time.Time
 
 	active  atomic.Int64 // unix nanoseconds of the last byte in either direction
@@ -108,7 +109,7 @@ func (t *pipe) recheck(p *policy.Policy, l Limits, now time.Time) error {
 	if t.isCut() {
 		return nil
 	}
-	adm := p.Connect(t.c.workload.ID, t.c.workload.Evidence, t.c.target, now)
+	adm := t.c.connect(p, now)
 	switch {
 	case adm.Verdict != policy.Tunnel:
 		return refuse(reasonRevoked, fmt.Errorf("now %s", adm.Reason))
@@ -136,9 +137,22 @@ func maxStream(r *policy.Rule, l Limits) time.Duration {
 func (t *pipe) run() {
 	t.active.Store(time.Now().UnixNano())
 	var wg sync.WaitGroup
-	wg.Go(func() { t.copy(t.up, t.c.Conn, &t.in) })
+	wg.Go(func() { t.replay(); t.copy(t.up, t.c.Conn, &t.in) })
 	wg.Go(func() { t.copy(t.c.Conn, t.up, &t.out) })
 	wg.Wait()
+}
+
+// replay sends on what has been read before the tunnel was open. Where it fails the copy
+// that follows finds out why.
+func (t *pipe) replay() {
+	if len(t.head) == 0 {
+		return
+	}
+	_ = t.up.SetWriteDeadline(time.Now().Add(t.s.limits.Handshake))
+	n, _ := t.up.Write(t.head)
+	_ = t.up.SetWriteDeadline(time.Time{})
+	t.in.Add(int64(n))
+	t.head = nil
 }
 
 // idleStep is the longest time between two looks at whether a tunnel is idle.
@@ -190,6 +204,7 @@ func (t *pipe) record(kind string) audit.Record {
 	if t.s.deps.Upstream.opt.Dialer.proxied(tunnelRoute(t.c)) {
 		rec.UpstreamIP = viaProxy
 	}
+	t.s.original(&rec, t.c)
 	if t.rule != nil {
 		rec.Policy, rec.PolicyDigest, rec.Owner = t.rule.Policy, t.rule.Digest, t.rule.Owner
 		rec.Environment = t.rule.Environment

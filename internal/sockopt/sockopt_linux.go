@@ -58,12 +58,21 @@ func unwrap(conn net.Conn) net.Conn {
 }
 
 func (d *diag) tcpOwner(c *net.TCPConn) (Owner, error) {
+	ours, err := addrPort(c.LocalAddr())
+	if err != nil {
+		return Owner{}, err
+	}
+	return d.ownerAt(c, ours)
+}
+
+// ownerAt finds the peer by where it believes to be connected to.
+func (d *diag) ownerAt(c *net.TCPConn, believed netip.AddrPort) (Owner, error) {
 	ours, err1 := addrPort(c.LocalAddr())
 	theirs, err2 := addrPort(c.RemoteAddr())
 	if err := errors.Join(err1, err2); err != nil {
 		return Owner{}, err
 	}
-	peer, err := d.find(theirs, ours)
+	peer, err := d.find(theirs, believed)
 	if err != nil {
 		return Owner{}, err
 	}

@@ -4,10 +4,12 @@
 package node
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io/fs"
 	"net"
+	"strings"
 	"sync/atomic"
 
 	"github.com/egret-proxy/egret/config"
@@ -36,13 +38,21 @@ func (n *Node) buildEntrances() error {
 		if err := e.loadCert(); err != nil {
 			return err
 		}
-		if e.listener, err = passed.listen(e.cfg.Address, e.mode()); err != nil {
+		if e.listener, err = e.listen(passed); err != nil {
 			return fmt.Errorf("listener %q: %w", e.cfg.Name, err)
 		}
 		n.entrances = append(n.entrances, e)
 		n.onClose(func() { _ = e.listener.Close() })
 	}
 	return nil
+}
+
+// listen binds the listener's address.
+func (e *entrance) listen(passed sockets) (net.Listener, error) {
+	if e.cfg.TProxy && !strings.HasPrefix(e.cfg.Address, "systemd:") { // systemd sets it itself: Transparent=yes
+		return sockopt.ListenTransparent(context.Background(), e.cfg.Address)
+	}
+	return passed.listen(e.cfg.Address, e.mode())
 }
 
 // mode is that of the listener's unix socket: egret's own user only, unless the kernel
@@ -74,6 +84,9 @@ func (e *entrance) proxy() proxy.Entrance {
 		Name: e.cfg.Name, Listener: e.listener, Identity: e.resolver, Diag: e.diag,
 		Challenge: c.JWTSVID != nil || c.KubernetesToken != nil,
 		Process:   c.Process != nil || c.Sidecar != nil && c.Sidecar.SameUser,
+	}
+	if e.cfg.Kind == "transparent" {
+		out.Original = sockopt.OriginalDst
 	}
 	if e.cfg.TLS != nil {
 		out.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return e.cert.Load(), nil }}

@@ -14,6 +14,7 @@ import (
 	"github.com/egret-proxy/egret/certs"
 	"github.com/egret-proxy/egret/config"
 	"github.com/egret-proxy/egret/internal/secret"
+	"github.com/egret-proxy/egret/internal/sockopt"
 	"github.com/egret-proxy/egret/proxy"
 )
 
@@ -32,7 +33,10 @@ func (n *Node) buildUpstream() error {
 		return fmt.Errorf("upstream.roots: %w", err)
 	}
 	n.dialer = &proxy.Dialer{
-		Resolver: proxy.NewResolver(c.Resolvers), Rules: proxy.AddressRules{Deny: deny, NAT64: nat64}, Own: n.own,
+		Resolver: proxy.NewResolver(c.Resolvers), Rules: proxy.AddressRules{Deny: deny, NAT64: nat64}, Own: n.own, Mark: uint32(c.Mark), //nolint:gosec // checked by config
+	}
+	if err := sockopt.CanMark(n.dialer.Mark); err != nil {
+		return fmt.Errorf("upstream.mark: %w", err)
 	}
 	if n.dialer.Proxy, err = n.upstreamProxy(c.Proxy); err != nil {
 		return err

@@ -1,0 +1,40 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Why rules are there; print shows it.
+const (
+	becauseLoopback = "loopback and this namespace's own addresses are left alone"
+	becauseUID      = "egret's own connections, by their user"
+	becauseMark     = "egret's own connections, by their mark"
+	becauseCIDR     = "left alone by --exclude-cidr"
+	becausePort     = "left alone by --exclude-port"
+	becauseDNS      = "DNS is left alone"
+	becauseCapture  = "everything else goes to egret"
+	becauseQUIC     = "QUIC is refused, so that clients fall back to TCP, which egret sees"
+	becauseGuard    = "a new connection that was not redirected must not leave"
+	becauseHook     = "leads here"
+	becauseIPv6     = "IPv6 is left alone by --ipv4-only"
+)
+
+func joinPorts(ports []uint16, sep string) string {
+	text := make([]string, 0, len(ports))
+	for _, p := range ports {
+		text = append(text, strconv.Itoa(int(p)))
+	}
+	return strings.Join(text, sep)
+}
+
+// dnsPorts are those of DNS over TCP and TLS.
+func dnsPorts() []uint16 { return []uint16{53, 853} }
+
+func markText(mark uint32) string { return fmt.Sprintf("%#x", mark) }
+
+const quicPort = 443
