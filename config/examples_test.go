@@ -30,6 +30,8 @@ func TestExamples(t *testing.T) {
 				t.Fatal(faults)
 			}
 			secretsFrom(t, docs.Objects)
+			t.Setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1") // as in a pod
+			t.Setenv("KUBERNETES_SERVICE_PORT", "443")
 			compiled, found := api.Compile(docs.Objects, api.Options{Roots: func(string) (*x509.CertPool, string, error) {
 				return x509.NewCertPool(), "digest", nil
 			}})
@@ -70,13 +72,17 @@ func examples(t *testing.T) []string {
 	return names
 }
 
-// secretsFrom puts something where the examples say that their secrets are.
+// secretsFrom puts something where the examples say that their secrets and programs are.
 func secretsFrom(t *testing.T, objects []api.Object) {
 	t.Helper()
 	dir := t.TempDir()
 	for i := range objects {
 		if objects[i].Credential == nil {
 			continue
+		}
+		if x := objects[i].Credential.Spec.Provider.Exec; x != nil {
+			put(t, dir, "program", "#!/bin/sh\n", 0o700)
+			x.Command[0] = filepath.Join(dir, "program")
 		}
 		for _, s := range objects[i].Credential.Spec.Provider.Secrets() {
 			if s.Source.File != "" {

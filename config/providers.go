@@ -50,6 +50,10 @@ func (b *builder) make(p *api.Provider) (credential.Provider, error) {
 		return b.jwt(p.JWT)
 	case p.MTLS != nil:
 		return mtls.New(), nil
+	case p.Kubernetes != nil:
+		return b.kubernetes(p.Kubernetes)
+	case p.Exec != nil:
+		return b.exec(p.Exec)
 	}
 	return nil, errors.New("it has no provider")
 }

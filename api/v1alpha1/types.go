@@ -147,6 +147,9 @@ type Provider struct {
 	OpenAI    *OpenAIProvider    `json:"openai,omitempty"`
 	JWT       *JWTProvider       `json:"jwt,omitempty"`
 	MTLS      *MTLSProvider      `json:"mtls,omitempty"`
+
+	Kubernetes *KubernetesProvider `json:"kubernetes,omitempty"`
+	Exec       *ExecProvider       `json:"exec,omitempty"`
 }
 
 // SecretSource is where a secret is: exactly one member is set. Never the secret itself.

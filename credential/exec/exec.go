@@ -91,29 +91,61 @@ func New(c Config) (*Provider, error) {
 }
 
 func (c *Config) check() error {
-	if len(c.Command) == 0 || !filepath.IsAbs(c.Command[0]) {
-		return fmt.Errorf("command %q must begin with the absolute path of a program: no shell and no PATH finds it", c.Command)
-	}
-	for _, a := range c.Command {
-		if strings.Contains(a, "\x00") {
-			return fmt.Errorf("argument %q must not hold a NUL", a)
-		}
+	if err := CheckCommand(c.Command); err != nil {
+		return fmt.Errorf("command %q %w", c.Command, err)
 	}
 	for _, n := range c.Env {
-		if n == "" || strings.ContainsAny(n, "=\x00") {
-			return fmt.Errorf("env %q must be the name of a variable; its value is that of egret's own environment", n)
-		}
-		if n == SPIFFEIDVariable {
-			return fmt.Errorf("env %q is set by egret to the caller's SPIFFE ID: remove it", n)
+		if err := CheckVariable(n); err != nil {
+			return fmt.Errorf("env %q %w", n, err)
 		}
 	}
 	for _, v := range c.Values {
-		if v == "" || v == "token" {
-			return fmt.Errorf("values %q must be a name besides token, which is always there", v)
+		if err := CheckValue(v); err != nil {
+			return fmt.Errorf("values %q %w", v, err)
 		}
 	}
 	if c.Timeout < time.Second || c.Timeout > MaxTimeout {
 		return fmt.Errorf("timeout %s must be between 1s and %s", c.Timeout, MaxTimeout)
+	}
+	return nil
+}
+
+// CheckCommand holds a program and its arguments to what can be run without a shell.
+func CheckCommand(argv []string) error {
+	if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
+		return errors.New("must begin with the absolute path of a program: no shell and no PATH finds it")
+	}
+	for _, a := range argv {
+		if strings.Contains(a, "\x00") {
+			return errors.New("must not hold a NUL")
+		}
+	}
+	return nil
+}
+
+// CheckVariable holds the name of an environment variable to what the program can get.
+func CheckVariable(n string) error {
+	switch {
+	case n == "" || strings.ContainsAny(n, "=\x00"):
+		return errors.New("must be the name of a variable; its value is that of egret's own environment")
+	case n == SPIFFEIDVariable:
+		return errors.New("must be absent: egret sets it to the caller's SPIFFE ID")
+	}
+	return nil
+}
+
+// CheckValue holds the name of a value to what an injection can name.
+func CheckValue(s string) error {
+	if s == "token" {
+		return errors.New("must be a name besides token, which is always there")
+	}
+	for i := range len(s) {
+		if c := s[i]; !(c >= 'a' && c <= 'z' || i > 0 && (c >= '0' && c <= '9' || c == '_')) {
+			return errors.New("must have lower-case letters, digits and _ only")
+		}
+	}
+	if s == "" {
+		return errors.New("must be a name")
 	}
 	return nil
 }

@@ -55,14 +55,10 @@ func PodAddress(lookup func(string) (string, bool)) (string, error) {
 }
 
 func (c *Cluster) check() error {
-	u, err := url.Parse(c.Server)
+	if err := CheckServer(c.Server); err != nil {
+		return fmt.Errorf("server %w", err) // which may hold a password
+	}
 	switch {
-	case err != nil:
-		return errors.New("server is not a URL") // the parser's error quotes it, with a password
-	case u.User != nil:
-		return errors.New("server must hold no user or password: use tokenFile")
-	case u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(c.Server, "?#"):
-		return fmt.Errorf("server %q must be https://host:port", c.Server)
 	case (c.Roots == nil) == (c.RootsFile == ""):
 		return errors.New("exactly one of the roots and a file of them must be given: the CA of a cluster is its own")
 	case !filepath.IsAbs(c.TokenFile):
@@ -83,17 +79,55 @@ func (c *Cluster) setDefaults() {
 	}
 }
 
-// checkName holds a name to what Kubernetes allows (a DNS subdomain), so that in a path it
+// CheckName holds a name to what Kubernetes allows (a DNS subdomain), so that in a path it
 // cannot be more than one segment.
-func checkName(what, s string) error {
+func CheckName(s string) error {
 	for i := range len(s) {
 		c := s[i]
 		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || i > 0 && (c == '-' || c == '.')) {
-			return fmt.Errorf("%s %q must be a name of Kubernetes: lower-case letters, digits, - and .", what, s)
+			return errors.New("must be a name of Kubernetes: lower-case letters, digits, - and .")
 		}
 	}
+	return checkLength(s)
+}
+
+// CheckKey holds a key to what a Secret may have.
+func CheckKey(s string) error {
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_') {
+			return errors.New("must be a key of a Secret: letters, digits, -, _ and .")
+		}
+	}
+	return checkLength(s)
+}
+
+func checkLength(s string) error {
 	if s == "" || len(s) > 253 {
-		return fmt.Errorf("%s %.20q must have 1 to 253 characters", what, s)
+		return errors.New("must have 1 to 253 characters")
 	}
 	return nil
+}
+
+// CheckServer holds the address of an API server to https://host:port.
+func CheckServer(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return errors.New("must be a URL") // the parser's error quotes it, with a password
+	case u.User != nil:
+		return errors.New("must hold no user or password: use tokenFile")
+	case u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(s, "?#"):
+		return errors.New("must be https://host:port")
+	}
+	return nil
+}
+
+// named says which setting a rule is about. The value is one that has passed no rule, and
+// is quoted in part only.
+func named(what, value string, rule error) error {
+	if rule == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %.60q %w", what, value, rule)
 }

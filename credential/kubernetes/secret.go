@@ -86,33 +86,15 @@ func NewSecret(c SecretConfig) (*Secret, error) {
 }
 
 func (c *SecretConfig) check() error {
-	if err := checkName("namespace", c.Namespace); err != nil {
-		return err
+	rules := []error{
+		named("namespace", c.Namespace, CheckName(c.Namespace)),
+		named("secret", c.Name, CheckName(c.Name)),
+		named("key", c.Key, CheckKey(c.Key)),
 	}
-	if err := checkName("secret", c.Name); err != nil {
-		return err
+	if c.UsernameKey != "" {
+		rules = append(rules, named("usernameKey", c.UsernameKey, CheckKey(c.UsernameKey)))
 	}
-	if err := checkKey("key", c.Key); err != nil {
-		return err
-	}
-	if c.UsernameKey == "" {
-		return nil
-	}
-	return checkKey("usernameKey", c.UsernameKey)
-}
-
-// checkKey holds a key to what a Secret may have.
-func checkKey(what, s string) error {
-	for i := range len(s) {
-		c := s[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_') {
-			return fmt.Errorf("%s %q must be a key of a Secret: letters, digits, -, _ and .", what, s)
-		}
-	}
-	if s == "" || len(s) > 253 {
-		return fmt.Errorf("%s %.20q must have 1 to 253 characters", what, s)
-	}
-	return nil
+	return errors.Join(rules...)
 }
 
 // Fetch implements credential.Provider: "token" is the value of the key, "username" that

@@ -6,6 +6,7 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -73,10 +74,7 @@ func NewToken(c TokenConfig) (*Token, error) {
 }
 
 func (c *TokenConfig) check() error {
-	if err := checkName("namespace", c.Namespace); err != nil {
-		return err
-	}
-	if err := checkName("service account", c.ServiceAccount); err != nil {
+	if err := errors.Join(named("namespace", c.Namespace, CheckName(c.Namespace)), named("service account", c.ServiceAccount, CheckName(c.ServiceAccount))); err != nil {
 		return err
 	}
 	if len(c.Audiences) == 0 || slices.Contains(c.Audiences, "") {
@@ -88,10 +86,22 @@ func (c *TokenConfig) check() error {
 	if c.Bound == nil {
 		return nil
 	}
-	if !slices.Contains([]string{"Pod", "Secret", "Node"}, c.Bound.Kind) {
-		return fmt.Errorf("boundObjectRef.kind %q must be one of Pod, Secret, Node", c.Bound.Kind)
+	return c.Bound.check()
+}
+
+func (b *Bound) check() error {
+	return errors.Join(
+		named("boundObjectRef.kind", b.Kind, CheckBoundKind(b.Kind)),
+		named("boundObjectRef.name", b.Name, CheckName(b.Name)),
+	)
+}
+
+// CheckBoundKind holds a kind to those that kube-apiserver binds tokens to.
+func CheckBoundKind(s string) error {
+	if !slices.Contains([]string{"Pod", "Secret", "Node"}, s) {
+		return errors.New("must be one of Pod, Secret, Node")
 	}
-	return checkName("boundObjectRef.name", c.Bound.Name)
+	return nil
 }
 
 // tokenRequest is authentication.k8s.io/v1 TokenRequest, as far as it is sent.
