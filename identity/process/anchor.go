@@ -85,7 +85,7 @@ func (s *session) candidates(pids []int) []Reference {
 
 func (s *session) choose(found []Reference) (Reference, error) {
 	if len(found) == 0 {
-		return Reference{}, fmt.Errorf("%w: no process of uid %d is visible in cgroup %d (in a PID namespace of its own, egret needs the host's: hostPID)", identity.ErrGone, s.key.uid, s.key.cgroup)
+		return Reference{}, fmt.Errorf("%w: no process of uid %d is visible in cgroup %d (egret must see the processes of others: hostPID in Kubernetes, ProtectProc=default in a systemd unit, /proc without hidepid)", identity.ErrGone, s.key.uid, s.key.cgroup)
 	}
 	best := found[0]
 	for _, f := range found[1:] {
@@ -103,17 +103,30 @@ func (s *session) uniform(found []Reference) error {
 	if !c.Hybrid() || s.key.cgroup == c.Root() {
 		return nil
 	}
+	err := s.compare(found)
+	if errors.Is(err, errSeveral) {
+		// A process that ends is in the top v1 groups before its pidfd says that it has ended.
+		pause(s.ctx, exitTime)
+		err = s.compare(found)
+	}
+	return err
+}
+
+var errSeveral = errors.New("it holds processes of several v1 groups, which may be containers; boot with systemd.unified_cgroup_hierarchy=1")
+
+// compare holds the processes that have not ended to be in the same groups.
+func (s *session) compare(found []Reference) error {
 	first := ""
 	for _, f := range found {
 		all, err := f.Process.Hierarchies()
 		switch {
-		case errors.Is(err, kernel.ErrGone):
+		case errors.Is(err, kernel.ErrGone) || err != nil && !f.Process.Alive():
 		case err != nil:
 			return kernelError(err)
 		case first == "":
 			first = all
 		case first != all:
-			return fmt.Errorf("%w: cgroup %d holds processes of several v1 groups, which may be containers; boot with systemd.unified_cgroup_hierarchy=1", identity.ErrUnknown, s.key.cgroup)
+			return fmt.Errorf("%w: cgroup %d: %w", identity.ErrUnknown, s.key.cgroup, errSeveral)
 		}
 	}
 	return nil

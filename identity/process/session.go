@@ -102,7 +102,7 @@ func (s *session) follow(ref Reference) {
 	for retry := firstRetry; ctx.Err() == nil; retry = min(2*retry, lastRetry) {
 		asked := time.Now()
 		err := s.r.options.Attestor.Watch(ctx, ref, func(svids []*x509svid.SVID) error { return s.update(ref, svids) })
-		if ctx.Err() != nil || errors.Is(err, errChanged) {
+		if ctx.Err() != nil || errors.Is(err, errChanged) || ended(ctx, ref, err) {
 			return
 		}
 		s.failed(ref, err)
@@ -111,6 +111,20 @@ func (s *session) follow(ref Reference) {
 		}
 		pause(ctx, retry/2+rand.N(retry/2))
 	}
+}
+
+// exitTime is what the kernel may need to end a process: its files and its program are
+// gone first, and its pidfd says so last.
+const exitTime = 20 * time.Millisecond
+
+// ended reports whether an attestor broke off because the process ends. What it says
+// about that, in whatever words, is nothing about the workload, which may have others. A
+// denial is never put down to it.
+func ended(ctx context.Context, ref Reference, err error) bool {
+	if ref.Process.Alive() && !errors.Is(err, identity.ErrRevoked) {
+		pause(ctx, exitTime)
+	}
+	return ctx.Err() != nil || !ref.Process.Alive()
 }
 
 // How an attestor is asked again that has denied or was not there.

@@ -209,3 +209,25 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// TestEndOfOneIsNotOfAll: what the attestor says about a process that has just ended is
+// nothing about the others of its workload.
+func TestEndOfOneIsNotOfAll(t *testing.T) {
+	dir := group(t, "one-ends")
+	for range 10 {
+		first := run(t, as{uid: aliceUID, gid: aliceUID, cgroup: dir})
+		f := newFake(t)
+		answer := f.watch
+		f.watch = func(ctx context.Context, r Reference, update func([]*x509svid.SVID) error) error {
+			if r.Process.PID() != first.pid {
+				return answer(ctx, r, update)
+			}
+			first.stop()
+			return fmt.Errorf("%w: no such process", identity.ErrGone)
+		}
+		l := listen(t, "tcp")
+		p := run(t, as{uid: aliceUID, gid: aliceUID, cgroup: dir})
+		wantID(t, resolver(t, Options{Attestor: f}), p.connect(l), alice)
+		p.stop()
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -37,10 +38,12 @@ import (
 // standard input, one command a line, and answers each with one line.
 const asProgram = "EGRET_TEST_PROGRAM"
 
-// obey knows: dial NETWORK ADDRESS, mkdir PATH, get PROXY URL CAFILE, and burst ADDRESS COUNT
-// FIRSTPORT PORTS.
+// obey knows: dial NETWORK ADDRESS, mkdir PATH, get PROXY URL CAFILE (on a connection of
+// its own), again PROXY URL CAFILE (on one that it keeps), many PROXY URL CAFILE COUNT
+// FIRSTPORT PORTS, unix PATH (asks the proxy there to be led on), and burst ADDRESS COUNT FIRSTPORT PORTS.
 func obey() {
 	var held []net.Conn
+	var kept *http.Client
 	for s := bufio.NewScanner(os.Stdin); s.Scan(); {
 		words := strings.Fields(s.Text())
 		var err error
@@ -50,8 +53,14 @@ func obey() {
 			if c, err = net.Dial(words[1], words[2]); err == nil {
 				held = append(held, c)
 			}
-		case "get":
-			fmt.Println(get(words[1], words[2], words[3]))
+		case "get", "again":
+			fmt.Println(asked(&kept, words))
+			continue
+		case "unix":
+			fmt.Println(overUnix(words[1]))
+			continue
+		case "many":
+			fmt.Println(many(words[1:]))
 			continue
 		case "mkdir":
 			err = os.Mkdir(words[1], 0o755)
@@ -74,28 +83,132 @@ func number(s string) int {
 	return n
 }
 
-// get asks for a URL through a proxy, on a connection of its own, and returns the status
-// and egret's decision, or the error.
-func get(proxy, target, caFile string) string {
+// client goes through a proxy.
+func client(proxy, caFile string, dial func() (net.Conn, error)) (*http.Client, error) {
 	pem, err := os.ReadFile(caFile)
 	if err != nil {
-		return err.Error()
+		return nil, err
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	via, err := url.Parse(proxy)
 	if err != nil {
-		return err.Error()
+		return nil, err
 	}
-	c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
-		Proxy: http.ProxyURL(via), TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true,
-	}}
-	resp, err := c.Get(target)
+	tr := &http.Transport{Proxy: http.ProxyURL(via), TLSClientConfig: &tls.Config{RootCAs: roots}}
+	if dial != nil {
+		tr.DialContext = func(context.Context, string, string) (net.Conn, error) { return dial() }
+	}
+	return &http.Client{Timeout: 20 * time.Second, Transport: tr}, nil
+}
+
+// asked asks for a URL and returns the status and egret's decision, or the error.
+func asked(kept **http.Client, words []string) string {
+	c := *kept
+	if c == nil || words[0] == "get" {
+		var err error
+		if c, err = client(words[1], words[3], nil); err != nil {
+			return err.Error()
+		}
+	}
+	if words[0] == "again" {
+		*kept = c
+	} else {
+		defer c.CloseIdleConnections()
+	}
+	resp, err := c.Get(words[2])
 	if err != nil {
 		return err.Error()
 	}
 	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
 	return resp.Status + " " + resp.Header.Get("Egret-Decision")
+}
+
+// overUnix asks a proxy at a unix socket to be led on, and returns its first line.
+func overUnix(path string) string {
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n"); err != nil {
+		return err.Error()
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	return strings.TrimSpace(line) + errorText(err)
+}
+
+// many asks on as many connections, from ports of a small range that every program uses,
+// and counts the answers: the key that the upstream was shown, or the refusal. Every
+// fifth connection asks to be led on and is reset at once, its port free for the next
+// program.
+func many(words []string) string {
+	address := strings.TrimPrefix(words[0], "http://")
+	count, first, ports := number(words[3]), number(words[4]), number(words[5])
+	c, err := client(words[0], words[2], func() (net.Conn, error) { return dialAny(address, first, ports) })
+	if err != nil {
+		return err.Error()
+	}
+	c.Transport.(*http.Transport).DisableKeepAlives = true
+	answers := map[string]int{}
+	for n := range count {
+		if n%5 == 4 {
+			answers[resetOne(address, first, ports)]++
+			continue
+		}
+		answers[askedOnce(c, words[1])]++
+	}
+	line, err := json.Marshal(answers)
+	return string(line) + errorText(err)
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func askedOnce(c *http.Client, target string) string {
+	resp, err := c.Get(target)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err
+		}
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	var seen struct{ Fingerprint string }
+	if err := json.NewDecoder(resp.Body).Decode(&seen); err != nil || resp.StatusCode != http.StatusOK {
+		return resp.Status + " " + resp.Header.Get("Egret-Decision") + errorText(err)
+	}
+	return seen.Fingerprint
+}
+
+func resetOne(address string, first, ports int) string {
+	c, err := dialAny(address, first, ports)
+	if err != nil {
+		return err.Error()
+	}
+	_, _ = io.WriteString(c, "CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n")
+	_ = c.Close()
+	return "reset"
+}
+
+// dialAny dials from any free port of a range. Its connections are reset when they are
+// closed, which frees the port.
+func dialAny(address string, first, ports int) (net.Conn, error) {
+	for {
+		c, err := dialFrom(address, first+rand.IntN(ports))
+		switch {
+		case err == nil:
+			return c, c.(*net.TCPConn).SetLinger(0)
+		case !errors.Is(err, unix.EADDRINUSE) && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ECONNRESET):
+			return nil, err
+		}
+	}
 }
 
 // burst makes connections from ports of a small range that every program uses, and says
@@ -103,10 +216,7 @@ func get(proxy, target, caFile string) string {
 // reset at once, and its port free for the next program.
 func burst(address string, count, first, ports int) error {
 	for done := 0; done < count; {
-		c, err := dialFrom(address, first+rand.IntN(ports))
-		if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ECONNRESET) {
-			continue // another program has the port
-		}
+		c, err := dialAny(address, first, ports)
 		if err != nil {
 			return err
 		}
@@ -116,7 +226,6 @@ func burst(address string, count, first, ports int) error {
 			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 			_, err = io.ReadFull(c, make([]byte, 1))
 		}
-		_ = c.(*net.TCPConn).SetLinger(0)
 		_ = c.Close()
 		// A connection that is refused is reset; nothing is wrong with that.
 		if err != nil && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) && !errors.Is(err, io.EOF) {
@@ -179,6 +288,15 @@ func launch(uid uint32, group string) (*program, error) {
 		pid: cmd.Process.Pid, in: in, out: bufio.NewReader(out),
 		stop: func() { _ = in.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() },
 	}, nil
+}
+
+// ask gives it a command and returns its answer.
+func (p *program) ask(command ...any) (string, error) {
+	if _, err := fmt.Fprintln(p.in, command...); err != nil {
+		return "", err
+	}
+	line, err := p.out.ReadString('\n')
+	return strings.TrimSpace(line), err
 }
 
 func (p *program) tell(command string) error {

@@ -33,6 +33,7 @@ func (e *examination) kernel() {
 	}
 	e.feature("cgroup of TCP peers", "sock_diag tells (process)", err, n.cgroup)
 	e.cgroups(n)
+	e.processes(n)
 	e.feature("pidfd of unix peers", "SO_PEERPIDFD tells (process)", peerPIDFD(), n.pidfd)
 	if err := pidfdInfo(); err != nil {
 		e.ok("facts of processes", "from /proc, each held against its pidfd (PIDFD_GET_INFO is there since Linux 6.13)")
@@ -54,6 +55,21 @@ func (e *examination) cgroups(n needs) {
 		return
 	}
 	e.feature(check, "mounted, and no v1 beside it", err, n.cgroup)
+}
+
+// processes looks whether /proc shows those of other users, of whom the kernel tells when
+// each started only there.
+func (e *examination) processes(n needs) {
+	const check = "processes of others"
+	_, err := os.ReadFile("/proc/1/stat")
+	switch {
+	case err == nil:
+		e.ok(check, "/proc shows them")
+	case n.cgroup || n.pidfd:
+		e.bad(Fail, check, "set ProtectProc=default in egret's systemd unit (deploy/systemd/process.conf), or mount /proc without hidepid", err)
+	default:
+		e.bad(Warn, check, "none of these listeners needs it", err)
+	}
 }
 
 // tcpOwner asks about a connection between two sockets of ours.
