@@ -1,0 +1,276 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os/user"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/egret-proxy/egret/internal/redirect"
+)
+
+// redirectFlags are those of print and apply.
+type redirectFlags struct {
+	backend      backendFlag
+	port         uint16
+	uid          string
+	mark         uint32
+	includePorts []string
+	excludePorts []string
+	excludeCIDRs []string
+	ipv4Only     bool
+	out          output
+}
+
+// defaultRedirectUser is the user of deploy/systemd and of the images.
+const defaultRedirectUser = "egret"
+
+func newRedirectCommand() *cobra.Command {
+	cmd := group(&cobra.Command{
+		Use:   "redirect",
+		Short: "Lead programs that know of no proxy to egret",
+		Long: `Lead the outgoing TCP connections of this network namespace to egret's transparent
+listeners (kind: transparent), for programs that read no proxy variable.
+
+The rules are in two chains (EGRET_CAPTURE, EGRET_GUARD) or, with nft, in the table
+"inet egret". They leave alone: loopback, DNS, egret's own user, and what you exclude.
+UDP to port 443 is refused, so that QUIC falls back to TCP. While egret is not running,
+captured connections fail: nothing leaves past it.
+
+It needs CAP_NET_ADMIN, egret itself does not.`,
+	})
+	cmd.AddCommand(newRedirectPrint(), newRedirectApply(), newRedirectRemove())
+	return cmd
+}
+
+func newRedirectPrint() *cobra.Command {
+	var f redirectFlags
+	cmd := &cobra.Command{
+		Use:   "print",
+		Short: "Show the rules, with the reason of each, and change nothing",
+		Example: `  egret redirect print --uid 14650
+  egret redirect print --backend nft --exclude-cidr 10.0.0.0/8 -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.backend == backendFlag(redirect.Auto) { // without privileges nothing can be looked at
+				f.backend = backendFlag(redirect.Nft)
+			}
+			p, err := f.plan(redirect.Backend(f.backend))
+			if err != nil {
+				return err
+			}
+			if f.out.json() {
+				return f.out.write(cmd.OutOrStdout(), shownPlan(p))
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), p.String())
+			return err
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func newRedirectApply() *cobra.Command {
+	var f redirectFlags
+	cmd := &cobra.Command{
+		Use:   "apply",
+		Short: "Put the rules in force, all of them or none",
+		Long: `Put the rules in force, all of them or none, in place of rules of egret that are there:
+applying twice is applying once. Connections that are open already go on until they end.
+
+It refuses where Istio redirects the same connections.`,
+		Example: "  egret redirect apply --uid egret --exclude-cidr 10.96.0.0/12",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := f.plan(redirect.Nft); err != nil { // before anything is asked for privileges
+				return err
+			}
+			if err := redirect.Privileged(); err != nil {
+				return err
+			}
+			fw := redirect.NewFirewall(redirect.NewRunner())
+			b, err := fw.Choose(cmd.Context(), redirect.Backend(f.backend))
+			if err != nil {
+				return err
+			}
+			p, err := f.plan(b)
+			if err != nil {
+				return err
+			}
+			if err := fw.Apply(cmd.Context(), p); err != nil {
+				return err
+			}
+			return f.applied(cmd.OutOrStdout(), p)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func newRedirectRemove() *cobra.Command {
+	backend, out := backendFlag(redirect.Auto), output("")
+	cmd := &cobra.Command{
+		Use:     "remove",
+		Short:   "Take every rule of egret out, and nothing else",
+		Example: "  egret redirect remove",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := redirect.Privileged(); err != nil {
+				return err
+			}
+			removed, err := redirect.NewFirewall(redirect.NewRunner()).Remove(cmd.Context(), redirect.Backend(backend))
+			if err != nil {
+				return err
+			}
+			return printRemoved(cmd.OutOrStdout(), removed, out)
+		},
+	}
+	cmd.Flags().Var(&backend, "backend", "auto, nft, iptables, iptables-legacy or iptables-nft")
+	out.flag(cmd)
+	return cmd
+}
+
+func (f *redirectFlags) add(cmd *cobra.Command) {
+	f.backend = backendFlag(redirect.Auto)
+	fl := cmd.Flags()
+	fl.Var(&f.backend, "backend", "auto, nft, iptables, iptables-legacy or iptables-nft")
+	fl.Uint16Var(&f.port, "port", 8650, "port of the transparent listeners, on 127.0.0.1 and ::1")
+	fl.StringVar(&f.uid, "uid", defaultRedirectUser, "egret's user, by name or number, whose connections are left alone; none: by --mark only")
+	fl.Uint32Var(&f.mark, "mark", 0, "firewall mark of connections that are left alone (upstream.mark of egret.yaml)")
+	fl.StringSliceVar(&f.includePorts, "include-port", []string{"443", "80"}, "TCP ports that are captured; all: every one but DNS")
+	fl.StringSliceVar(&f.excludePorts, "exclude-port", nil, "TCP ports that are left alone")
+	fl.StringSliceVar(&f.excludeCIDRs, "exclude-cidr", nil, "ranges of addresses that are left alone")
+	fl.BoolVar(&f.ipv4Only, "ipv4-only", false, "leave IPv6 alone, where there is none")
+	f.out.flag(cmd)
+}
+
+// plan makes the rules of the flags. Every flag that is wrong is told at once.
+func (f *redirectFlags) plan(b redirect.Backend) (*redirect.Plan, error) {
+	o := redirect.Options{Port: f.port, Mark: f.mark, IPv4Only: f.ipv4Only}
+	var errs [4]error
+	o.UID, errs[0] = uidOf(f.uid)
+	if !isAll(f.includePorts) {
+		o.IncludePorts, errs[1] = portsOf("--include-port", f.includePorts)
+	}
+	o.ExcludePorts, errs[2] = portsOf("--exclude-port", f.excludePorts)
+	o.ExcludeCIDRs, errs[3] = cidrsOf(f.excludeCIDRs)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, usageError{err}
+	}
+	p, err := redirect.New(b, o)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return p, nil
+}
+
+func isAll(list []string) bool { return len(list) == 1 && list[0] == "all" }
+
+// uidOf reads a user's name or number. A number need not have a name: in a container it
+// seldom has.
+func uidOf(s string) (int64, error) {
+	if s == "none" {
+		return redirect.NoUID, nil
+	}
+	if n, err := strconv.ParseUint(s, 10, 32); err == nil {
+		return int64(n), nil
+	}
+	u, err := user.Lookup(s)
+	if err != nil {
+		return 0, fmt.Errorf("--uid %q is not a user here: name egret's user by its number (id -u), or make the user", s)
+	}
+	return strconv.ParseInt(u.Uid, 10, 64)
+}
+
+func portsOf(flag string, list []string) ([]uint16, error) {
+	if len(list) == 0 && flag == "--include-port" {
+		return nil, errors.New("--include-port must name at least one port, or all")
+	}
+	var out []uint16
+	for _, s := range list {
+		n, err := strconv.ParseUint(s, 10, 16)
+		if err != nil || n == 0 {
+			return nil, fmt.Errorf("%s %q must be a port from 1 to 65535", flag, s)
+		}
+		out = append(out, uint16(n))
+	}
+	return out, nil
+}
+
+func cidrsOf(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("--exclude-cidr %q must be a range of addresses, such as 10.96.0.0/12", s)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// shownRedirect is the JSON form of a plan; it is part of the interface.
+type shownRedirect struct {
+	Backend redirect.Backend `json:"backend"`
+	Rules   []redirect.Rule  `json:"rules"`
+}
+
+func shownPlan(p *redirect.Plan) shownRedirect {
+	return shownRedirect{Backend: p.Backend(), Rules: p.Rules()}
+}
+
+func (f *redirectFlags) applied(w io.Writer, p *redirect.Plan) error {
+	if f.out.json() {
+		return f.out.write(w, shownPlan(p))
+	}
+	what := "TCP to port " + strings.Join(f.includePorts, ", ")
+	if isAll(f.includePorts) {
+		what = "all TCP but DNS"
+	}
+	_, err := fmt.Fprintf(w, "%s is led to port %d (%s, %s)\n", what, f.port, p.Backend(), count(len(p.Rules()), "rule"))
+	return err
+}
+
+func printRemoved(w io.Writer, removed []redirect.Backend, out output) error {
+	if out.json() {
+		return out.write(w, map[string]any{"removed": append([]redirect.Backend{}, removed...)})
+	}
+	text := "nothing of egret was there\n"
+	if len(removed) > 0 {
+		names := make([]string, 0, len(removed))
+		for _, b := range removed {
+			names = append(names, string(b))
+		}
+		text = "removed from " + strings.Join(names, " and ") + "\n"
+	}
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+// backendFlag is the flag --backend.
+type backendFlag redirect.Backend
+
+// String implements pflag.Value.
+func (b *backendFlag) String() string { return string(*b) }
+
+// Set implements pflag.Value.
+func (b *backendFlag) Set(s string) error {
+	for _, known := range redirect.Backends() {
+		if s == string(known) {
+			*b = backendFlag(known)
+			return nil
+		}
+	}
+	return errors.New("must be auto, nft, iptables, iptables-legacy or iptables-nft")
+}
+
+// Type implements pflag.Value.
+func (b *backendFlag) Type() string { return "program" }
