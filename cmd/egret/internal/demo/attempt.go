@@ -100,11 +100,11 @@ func (d *Demo) call(ctx context.Context, c *http.Client, a attempt) (answer, err
 	return answer{resp.StatusCode, resp.Header.Get("Egret-Decision"), string(b)}, nil
 }
 
-// clientOf is an HTTP client as that workload would have it: the job behind its sidecar,
-// the others with their own X.509-SVID at the mesh listener.
+// clientOf is an HTTP client as that workload would have it: a program of this
+// machine for the job, the others with their own X.509-SVID at the mesh listener.
 func (d *Demo) clientOf(ctx context.Context, id string) (*http.Client, error) {
 	if id == dashboardID {
-		return d.sidecarClient(), nil
+		return d.localClient(), nil
 	}
 	svid, err := workloadapi.FetchX509SVID(ctx, workloadapi.WithAddr(d.ids.addr[id]))
 	if err != nil {
@@ -130,7 +130,7 @@ func (d *Demo) clientOf(ctx context.Context, id string) (*http.Client, error) {
 	return d.client("https://localhost:"+port, cert), nil
 }
 
-func (d *Demo) sidecarClient() *http.Client { return d.client("http://" + d.node.sidecar) }
+func (d *Demo) localClient() *http.Client { return d.client("http://" + d.node.local) }
 
 func (d *Demo) client(proxy string, certs ...tls.Certificate) *http.Client {
 	pool := d.saas.ca.Pool().Clone() // the mesh listener's certificate

@@ -38,6 +38,9 @@ type Demo struct {
 	saas *twins
 	ids  *identities
 	node *runningNode
+
+	callers callers
+	bundles bundles // of the node's issuer
 }
 
 // Start makes the world: twins, issuer, policy, egret. Close it.
@@ -52,7 +55,7 @@ func Start(ctx context.Context, opt Options) (_ *Demo, err error) {
 	if d.dir, err = os.MkdirTemp("", "egret-demo-"); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{d.startIssuer, d.startTwins, d.writeFiles, d.startEgret} {
+	for _, step := range []func(context.Context) error{d.probe, d.startTwins, d.writeFiles, d.startEgret} {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("starting the demo: %w", err)
 		}
@@ -63,14 +66,14 @@ func Start(ctx context.Context, opt Options) (_ *Demo, err error) {
 
 // Close ends everything and removes the folder.
 func (d *Demo) Close() {
+	if d.ids != nil {
+		d.ids.close()
+	}
 	if d.node != nil {
 		_ = d.node.Stop() // the story has told what went wrong
 	}
 	if d.saas != nil {
 		d.saas.close()
-	}
-	if d.ids != nil {
-		d.ids.close()
 	}
 	if d.dir != "" {
 		_ = os.RemoveAll(d.dir)

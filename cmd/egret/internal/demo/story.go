@@ -20,16 +20,17 @@ import (
 // world says where the secrets are, and where they are not.
 func (d *Demo) world(context.Context) {
 	d.say.chapter("Who holds what")
-	d.say.fact("the job", "an SVID from the SPIFFE Workload API; no token, key or password")
+	d.say.fact("the job", "no token, key or password, and no SVID that it would have to look after")
 	d.say.fact("egret", "one static key, of Qase (a file that only egret reads)")
 	d.say.fact("", "for Slack nothing at all: it logs in with the workload's own JWT-SVID")
+	d.say.fact("who calls", "%s", d.callers)
 	d.say.fact("policy", "written by teams, reviewed in git; every grant has an owner and an end")
 }
 
 // job runs the nightly job as a process of its own and shows that it holds no secret.
 func (d *Demo) job(ctx context.Context) {
 	d.say.chapter("The nightly job runs")
-	env := []string{"HTTPS_PROXY=http://" + d.node.sidecar, "SSL_CERT_FILE=" + d.node.bundle}
+	env := []string{"HTTPS_PROXY=http://" + d.node.local, "SSL_CERT_FILE=" + d.node.bundle}
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, d.opt.Job[0], d.opt.Job[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, &out, &out
@@ -128,7 +129,7 @@ func (d *Demo) refusals(ctx context.Context) {
 func (d *Demo) revocation(ctx context.Context) {
 	d.say.chapter("Somebody revokes the Slack token")
 	d.saas.bots.RevokeAll()
-	c := d.sidecarClient()
+	c := d.localClient()
 	first, err := d.call(ctx, c, attempt{method: http.MethodPost, url: "https://slack.com/api/auth.test"})
 	if err != nil {
 		d.say.check(false, "the first call: %v", err)
@@ -162,10 +163,11 @@ func (d *Demo) Keep(ctx context.Context) error {
 	d.say.line("")
 	d.say.line("egret is running; Ctrl-C ends it and removes everything.")
 	for _, try := range [][2]string{
-		{"call as the nightly job, without a token", "curl -x http://" + d.node.sidecar + " --cacert " + d.node.bundle + " https://api.qase.io/v1/project"},
-		{"what it may not do, and why", "curl -x http://" + d.node.sidecar + " --cacert " + d.node.bundle + " -d '{}' https://api.qase.io/v1/run/WEB"},
+		{"call as the nightly job, without a token", "curl -x http://" + d.node.local + " --cacert " + d.node.bundle + " https://api.qase.io/v1/project"},
+		{"what it may not do, and why", "curl -x http://" + d.node.local + " --cacert " + d.node.bundle + " -d '{}' https://api.qase.io/v1/run/WEB"},
 		{"what was decided (the id is in the answer)", d.self() + " why -c " + settings + " ID"},
-		{"the whole way of a request, a verdict per stage", d.self() + " why -c " + settings + " --live GET https://api.qase.io/v1/project"},
+		{"which rule decides, before anybody asks", d.self() + " why -c " + settings + " --as " + dashboardID + " GET https://api.qase.io/v1/project"},
+		{"who a program of yours would be, and why", d.self() + " doctor -c " + settings + " --pid $$"},
 		{"change the policy under it", "${EDITOR:-vi} " + filepath.Join(d.dir, "policy", "teams", "qa", "access.yaml")},
 		{"every record", "tail -f " + d.node.audit},
 	} {

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -22,7 +21,6 @@ import (
 	"github.com/egret-proxy/egret/cmd/egret/internal/node"
 	"github.com/egret-proxy/egret/config"
 	"github.com/egret-proxy/egret/examples/local"
-	"github.com/egret-proxy/egret/identity/embedded"
 	"github.com/egret-proxy/egret/internal/saas"
 	"github.com/egret-proxy/egret/internal/secret"
 )
@@ -32,39 +30,8 @@ const (
 	dashboardID = "spiffe://acme.example/ns/qa/sa/dashboard"
 	agentID     = "spiffe://acme.example/ns/qa/sa/build-agent"
 	reportID    = "spiffe://acme.example/ns/qa/sa/weekly-report"
+	egretID     = "spiffe://acme.example/egret"
 )
-
-// identities is the SPIFFE issuer with one Workload API socket for each workload, as a
-// pod has the agent's socket mounted.
-type identities struct {
-	issuer *embedded.Issuer
-	addr   map[string]string // Workload API address by SPIFFE ID
-	stop   context.CancelFunc
-	done   sync.WaitGroup
-}
-
-func (d *Demo) startIssuer(ctx context.Context) error {
-	iss, err := embedded.New(embedded.Options{TrustDomain: spiffeid.RequireTrustDomainFromString("acme.example")})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	d.ids = &identities{issuer: iss, addr: map[string]string{}, stop: cancel}
-	for i, id := range []string{dashboardID, agentID, reportID} {
-		srv, err := iss.Listen(filepath.Join(d.dir, fmt.Sprintf("spiffe%d", i), "agent.sock"), embedded.Entry{ID: spiffeid.RequireFromString(id)})
-		if err != nil {
-			return err
-		}
-		d.ids.addr[id] = srv.Address()
-		d.ids.done.Go(func() { _ = srv.Serve(ctx) })
-	}
-	return nil
-}
-
-func (i *identities) close() {
-	i.stop()
-	i.done.Wait()
-}
 
 // twins are the SaaS of the story.
 type twins struct {
@@ -86,7 +53,7 @@ func (d *Demo) startTwins(context.Context) error {
 	t.qase = saas.NewQase(saas.QaseConfig{Tokens: keys})
 	t.pager = saas.NewEcho(saas.EchoConfig{Tokens: saas.NewIssuer(nil)})
 	t.oauth = saas.NewOAuth(saas.OAuthConfig{
-		Issuer: "https://auth.acme.example", Tokens: t.bots, Bundles: d.ids.issuer.Bundles(),
+		Issuer: "https://auth.acme.example", Tokens: t.bots, Bundles: &d.bundles,
 		Clients: []saas.Client{{ID: "nightly-dashboard", SpiffeID: spiffeid.RequireFromString(dashboardID), Scopes: []string{"chat:write"}}},
 	})
 	down := saas.NewOAuth(saas.OAuthConfig{Issuer: "https://identity.pagerduty.com", TokenPath: "/oauth/token", Tokens: saas.NewIssuer(nil)})
@@ -136,12 +103,18 @@ func (d *Demo) writeFiles(context.Context) error {
 	return nil
 }
 
-// settings is the egret.yaml of the demo: the job's sidecar and a listener for others.
+// settings is the egret.yaml of the demo: a listener for the programs of this machine, and
+// one for others.
 func (d *Demo) settings() string {
+	own, identify, entries := egretID, "process: {attestor: embedded, rootCgroup: true, hybrid: "+fmt.Sprint(d.callers.hybrid)+"}",
+		fmt.Sprintf(", entries: [{spiffeID: %q, uids: [%d]}]", dashboardID, os.Geteuid())
+	if d.callers.missing != nil {
+		own, identify, entries = dashboardID, "sidecar: {sameUser: "+fmt.Sprint(runtime.GOOS == "linux")+"}", ""
+	}
 	return fmt.Sprintf(`listeners:
-  - {name: sidecar, address: 127.0.0.1:0, kind: forward, identify: {sidecar: {sameUser: %t}}}
+  - {name: local, address: 127.0.0.1:0, kind: forward, identify: {%s}}
   - {name: mesh, address: 127.0.0.1:0, kind: forward, tls: {cert: listener.pem, key: listener.key}, identify: {x509SVID: {}}}
-spiffe: {trustDomains: [acme.example], workloadAPI: %q}
+spiffe: {trustDomains: [acme.example], embedded: {spiffeID: %q%s}}
 certs: {issuer: {ephemeral: {}}}
 admin: {socket: %q}
 policy:
@@ -150,15 +123,15 @@ policy:
     - {path: policy/teams/qa, scope: ["spiffe://acme.example/ns/qa/**"]}
 audit: {file: audit.jsonl}
 limits: {drain: 1s}
-`, runtime.GOOS == "linux", d.ids.addr[dashboardID], filepath.Join(d.dir, "admin.sock"))
+`, identify, own, entries, filepath.Join(d.dir, "admin.sock"))
 }
 
 // runningNode is egret, wired as by egret run.
 type runningNode struct {
 	*node.Running
-	sidecar, mesh string
-	bundle        string // file that clients trust: egret's CA alone is enough here
-	audit         string
+	local, mesh string
+	bundle      string // file that clients trust: egret's CA alone is enough here
+	audit       string
 }
 
 func (d *Demo) startEgret(ctx context.Context) error {
@@ -180,8 +153,11 @@ func (d *Demo) startEgret(ctx context.Context) error {
 		return err
 	}
 	r := &runningNode{Running: n.Start(ctx), audit: cfg.Audit.File, bundle: filepath.Join(d.dir, "bundle.pem")}
-	r.sidecar, r.mesh = n.Address("sidecar").String(), n.Address("mesh").String()
+	r.local, r.mesh = n.Address("local").String(), n.Address("mesh").String()
 	d.node = r
+	if err := d.serveOthers(n.Issuer()); err != nil {
+		return err
+	}
 	wait, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
 	if _, err := r.Ready(wait); err != nil {

@@ -82,3 +82,12 @@ func numbers(list []int) []uint32 {
 }
 
 func (e *embeddedAPI) remove() { _ = os.RemoveAll(e.dir) }
+
+// Issuer is the embedded issuer, nil where identities come from elsewhere. It is for
+// programs that hold both a node and its workloads, such as egret demo.
+func (n *Node) Issuer() *embedded.Issuer {
+	if n.embedded == nil {
+		return nil
+	}
+	return n.embedded.issuer
+}
