@@ -1,0 +1,356 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package steer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Rules installs and removes the redirection of one namespace. It is called on a thread
+// that is in the namespace. Install must be idempotent.
+type Rules interface {
+	Install(ctx context.Context) error
+	Remove(ctx context.Context) error
+}
+
+// Options are what a Steersman is made of. Rules and Port are required.
+type Options struct {
+	Rules Rules
+	Port  uint16 // of the listening sockets, on the loopback of every pod
+	UID   uint32 // of the Receiver; root may connect too
+	Max   int    // namespaces; default 1024
+	Log   *slog.Logger
+}
+
+// defaultMax is several times what a kubelet allows on a node.
+const defaultMax = 1024
+
+// Steersman opens sockets in namespaces and passes them to Receivers. Make it with New,
+// tell it of namespaces by Add and Remove, say when those of the start are Settled, and Serve
+// Receivers. Safe for concurrent use.
+// Close leaves rules and the Receivers' sockets as they are, so that what is steered stays
+// captured: only Remove takes rules away.
+type Steersman struct {
+	o    Options
+	log  *slog.Logger
+	own  uint64 // cookie of this process' namespace
+	work sync.WaitGroup
+
+	mu       sync.Mutex
+	pods     map[string]*steered
+	sessions map[*session]bool
+	orphans  map[string]orphan // given back, and not steered yet
+	settled  bool              // all that there was at the start has been added
+}
+
+// orphan is a namespace that a Receiver serves and the Steersman of now has not met.
+type orphan struct {
+	pod Pod
+	s   sockets
+}
+
+// steered is one namespace. All but netns is guarded by Steersman.mu.
+type steered struct {
+	pod     Pod
+	netns   *os.File
+	s       sockets       // none while pending
+	pending bool          // a Receiver of before holds the sockets
+	served  chan struct{} // closed with the first answer of a Receiver
+	err     error         // why it is not served
+	gone    bool
+}
+
+// Status is what is known of one namespace.
+type Status struct {
+	Pod
+	State string `json:"state"` // served, waiting (for a Receiver), failed
+	Error string `json:"error,omitempty"`
+}
+
+// Errors of Add.
+var (
+	ErrHostNetwork = errors.New("is in the host's network: its connections cannot be told from those of others; give it a network of its own, or let it use HTTPS_PROXY")
+	ErrFull        = errors.New("too many namespaces are steered")
+	ErrPortTaken   = errors.New("the port is taken by a process of the pod")
+)
+
+// New makes a Steersman. It needs Linux 5.14.
+func New(o Options) (*Steersman, error) {
+	if o.Rules == nil || o.Port == 0 {
+		return nil, errors.New("steer: rules and a port must be given")
+	}
+	if o.Max <= 0 {
+		o.Max = defaultMax
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	own, err := cookieHere()
+	if err != nil {
+		return nil, fmt.Errorf("steer: %w", err)
+	}
+	return &Steersman{o: o, log: o.Log, own: own, pods: map[string]*steered{}, sessions: map[*session]bool{}, orphans: map[string]orphan{}}, nil
+}
+
+// Open opens the namespace that a path names, for Add.
+func Open(path string) (*os.File, error) {
+	f, err := openNetNS(path)
+	if err != nil {
+		return nil, fmt.Errorf("network namespace %q: %w", path, err)
+	}
+	return f, nil
+}
+
+// Add steers a namespace: opens its sockets, has the rules installed and passes the
+// sockets to the Receivers there are. netns is the Steersman's from then on. p.NetNS is
+// found out. A namespace that is steered already under this key is left as it is; another
+// one under it takes its place. It does not wait for a Receiver: see Served.
+func (m *Steersman) Add(ctx context.Context, p Pod, netns *os.File) error {
+	var err error
+	if inner := within(netns, func() error { p.NetNS, err = cookieHere(); return err }); inner != nil {
+		return errors.Join(inner, netns.Close())
+	}
+	if err := p.check(); err != nil {
+		return errors.Join(err, netns.Close())
+	}
+	if p.NetNS == m.own {
+		return errors.Join(fmt.Errorf("pod %s %w", p, ErrHostNetwork), netns.Close())
+	}
+	x, fresh, err := m.enter(ctx, p, netns)
+	if err != nil || !fresh {
+		return errors.Join(err, netns.Close())
+	}
+	if err := m.open(ctx, x); err != nil {
+		m.fail(x, err)
+		return fmt.Errorf("pod %s: %w", p, err)
+	}
+	m.log.Info("steering", "pod", p.String(), "key", p.Key, "netns", p.NetNS)
+	return nil
+}
+
+// enter makes room for a namespace. fresh is false where it is there already.
+func (m *Steersman) enter(ctx context.Context, p Pod, netns *os.File) (x *steered, fresh bool, err error) {
+	m.mu.Lock()
+	old := m.pods[p.Key]
+	switch {
+	case old != nil && old.pod.same(p) && old.err == nil:
+		m.mu.Unlock()
+		return old, false, nil
+	case old == nil && len(m.pods) >= m.o.Max:
+		m.mu.Unlock()
+		return nil, false, fmt.Errorf("%w: %d", ErrFull, m.o.Max)
+	}
+	for _, other := range m.pods {
+		if other.pod.NetNS == p.NetNS && other.pod.Key != p.Key {
+			m.mu.Unlock()
+			return nil, false, fmt.Errorf("pod %s shares its network namespace with %s, which is steered already", p, other.pod)
+		}
+	}
+	x = &steered{pod: p, netns: netns, served: make(chan struct{})}
+	m.pods[p.Key] = x
+	m.mu.Unlock()
+	if old != nil {
+		m.leave(ctx, old)
+	}
+	return x, true, nil
+}
+
+// open makes the sockets, then the rules: a connection that is captured finds a socket,
+// and waits in its backlog for the Receiver.
+func (m *Steersman) open(ctx context.Context, x *steered) error {
+	if err := within(x.netns, loopbackUp); err != nil {
+		return fmt.Errorf("loopback: %w", err)
+	}
+	s, err := openSockets(x.netns, m.o.Port)
+	pending := errors.Is(err, unix.EADDRINUSE)
+	if err != nil && !pending {
+		return err
+	}
+	if err := within(x.netns, func() error { return m.o.Rules.Install(ctx) }); err != nil {
+		if !pending {
+			s.close()
+		}
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if x.gone {
+		if !pending {
+			s.close()
+		}
+		return errors.New("it was removed meanwhile")
+	}
+	if pending {
+		s, pending = m.claimLocked(x)
+	}
+	if x.pending = pending; !pending {
+		x.s = s
+		m.passLocked(x)
+		return nil
+	}
+	for t := range m.sessions {
+		if t.told { // what it had it has told, and this was not among it
+			return ErrPortTaken
+		}
+	}
+	return nil
+}
+
+// claimLocked finds the sockets that a Receiver has given back. The caller holds m.mu.
+func (m *Steersman) claimLocked(x *steered) (s sockets, pending bool) {
+	o, ok := m.orphans[x.pod.Key]
+	if !ok || !o.pod.same(x.pod) {
+		return sockets{}, true
+	}
+	delete(m.orphans, x.pod.Key)
+	return o.s, false
+}
+
+// Settled says that every namespace that there was at the start has been added. Until
+// then no Receiver is told that what it serves is not steered any more.
+func (m *Steersman) Settled() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settled = true
+	for _, o := range m.orphans {
+		o.s.close()
+	}
+	clear(m.orphans)
+	for t := range m.sessions {
+		t.tell()
+	}
+}
+
+func (m *Steersman) fail(x *steered, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.log.Error("not steered", "pod", x.pod.String(), "key", x.pod.Key, "error", err)
+	x.err = err
+	x.settle()
+}
+
+// settle lets those go on that wait for it. The caller holds Steersman.mu.
+func (x *steered) settle() {
+	select {
+	case <-x.served:
+	default:
+		close(x.served)
+	}
+}
+
+// passLocked gives the sockets to every Receiver. The caller holds m.mu.
+func (m *Steersman) passLocked(x *steered) {
+	for t := range m.sessions {
+		if t.told {
+			t.add(x)
+		}
+	}
+}
+
+// Remove ends the steering of a key: the Receivers close their sockets, and the rules are
+// taken away. A namespace that is gone with all its processes needs no rules removed.
+func (m *Steersman) Remove(ctx context.Context, key string) {
+	m.mu.Lock()
+	x := m.pods[key]
+	delete(m.pods, key)
+	m.mu.Unlock()
+	if x != nil {
+		m.leave(ctx, x)
+	}
+}
+
+// leave takes back all that was done to a namespace, which is not in m.pods any more.
+func (m *Steersman) leave(ctx context.Context, x *steered) {
+	m.mu.Lock()
+	x.gone = true
+	if x.err == nil {
+		x.err = errors.New("it is not steered any more")
+	}
+	x.settle()
+	for t := range m.sessions {
+		t.post(message{Type: typeRemove, Pod: &x.pod})
+	}
+	s := x.s
+	x.s = sockets{}
+	m.mu.Unlock()
+	if s.diag != nil {
+		s.close()
+	}
+	if err := within(x.netns, func() error { return m.o.Rules.Remove(ctx) }); err != nil {
+		m.log.Warn("rules were not removed", "pod", x.pod.String(), "error", err)
+	}
+	_ = x.netns.Close()
+	m.log.Info("not steering any more", "pod", x.pod.String(), "key", x.pod.Key, "netns", x.pod.NetNS)
+}
+
+// Served waits until a Receiver serves the namespace, and returns why it does not.
+func (m *Steersman) Served(ctx context.Context, key string) error {
+	m.mu.Lock()
+	x := m.pods[key]
+	m.mu.Unlock()
+	if x == nil {
+		return fmt.Errorf("pod %q is not steered", key)
+	}
+	select {
+	case <-x.served:
+	case <-ctx.Done():
+		return fmt.Errorf("no egret run has taken the sockets: %w", context.Cause(ctx))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return x.err
+}
+
+// Status lists all namespaces, by key.
+func (m *Steersman) Status() []Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := []Status{}
+	for _, x := range m.pods {
+		s := Status{Pod: x.pod, State: "waiting"}
+		select {
+		case <-x.served:
+			s.State = "served"
+		default:
+		}
+		if x.err != nil {
+			s.State, s.Error = "failed", x.err.Error()
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b Status) int { return strings.Compare(a.Key, b.Key) })
+	return out
+}
+
+// Close lets go of everything without changing any namespace.
+func (m *Steersman) Close() {
+	m.mu.Lock()
+	for t := range m.sessions {
+		t.end()
+	}
+	m.mu.Unlock()
+	m.work.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, x := range m.pods {
+		if x.s.diag != nil {
+			x.s.close()
+		}
+		_ = x.netns.Close()
+	}
+	clear(m.pods)
+	for _, o := range m.orphans {
+		o.s.close()
+	}
+	clear(m.orphans)
+}
