@@ -58,9 +58,10 @@ Most programs can use an http:// proxy only, and none can show an X.509-SVID to 
 a node whose TLS listener identifies by x509SVID, --svid puts a port on loopback between
 them, for this program's life and this user's processes: each connection becomes one over
 TLS 1.2 or later to the node, verified by --listener-ca, with the SVID that the Workload
-API gives to egret exec. The port reads nothing and decides nothing. Where there is no
-SVID any more it answers 503 egret identity/source_unavailable, and 502 egret
-shim/node_unreachable where the node is not reached or not verified.
+API gives to egret exec. --socket PATH says the same, and where that API is. The port
+reads nothing and decides nothing. Where there is no SVID any more it answers 503 egret
+identity/source_unavailable, and 502 egret shim/node_unreachable where the node is not
+reached or not verified.
 
 The trust files (bundle.pem, ca.pem and others) lie in a private folder that is removed
 at the end. What the program trusted before, it still trusts. The environment leads a
@@ -73,6 +74,7 @@ Exit code: that of the program, 128+n if signal n ended it, 127 if it was not fo
   egret exec --policy policy/ --as spiffe://acme.example/ns/qa/sa/dashboard -- ./report
   egret exec --proxy http://127.0.0.1:8630 --ca ca.pem -- python3 report.py
   egret exec --proxy https://egret.acme.example:8631 --svid --ca ca.pem -- python3 report.py
+  egret exec --proxy https://egret.acme.example:8631 --socket /run/spire/agent.sock --ca ca.pem -- ./report
   egret exec --no-proxy git.acme.example -- make release`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -24,6 +26,7 @@ type execNode struct {
 	id          string
 	listenerCA  string
 	workloadAPI string
+	socket      string
 	stderr      io.Writer
 }
 
@@ -33,13 +36,17 @@ func (e *execNode) flags(cmd *cobra.Command) {
 	f.StringVar(&e.id, "svid-id", "", "SPIFFE ID of the SVID to show, where the Workload API gives several")
 	f.StringVar(&e.listenerCA, "listener-ca", "", "PEM file that the listener's own certificate is verified by, with --svid (default: the system's roots)")
 	f.StringVar(&e.workloadAPI, "workload-api", "", "unix:///path of the Workload API, with --svid (default: $SPIFFE_ENDPOINT_SOCKET)")
+	f.StringVar(&e.socket, "socket", "", "path of the Workload API's socket: short for --svid --workload-api unix://PATH")
 }
 
 // check refuses flags that would be ignored, and a proxy that no SVID can be shown to.
 func (e *execNode) check(proxy string) error {
+	if err := e.fromSocket(); err != nil {
+		return err
+	}
 	switch {
 	case !e.svid && (e.id != "" || e.listenerCA != "" || e.workloadAPI != ""):
-		return usagef("--svid-id, --listener-ca and --workload-api are for --svid")
+		return usagef("--svid-id, --listener-ca and --workload-api are for --svid, or --socket")
 	case !e.svid:
 		return nil
 	case proxy == "":
@@ -52,6 +59,21 @@ func (e *execNode) check(proxy string) error {
 	if u.Scheme != "https" {
 		return usagef("--proxy %q: must be https:// with --svid: an SVID is shown in TLS", proxy)
 	}
+	return nil
+}
+
+// fromSocket takes --socket as what it is short for.
+func (e *execNode) fromSocket() error {
+	path, _ := strings.CutPrefix(e.socket, "unix://")
+	switch {
+	case e.socket == "":
+		return nil
+	case e.workloadAPI != "":
+		return usagef("--socket and --workload-api both name the Workload API: give one of them")
+	case !filepath.IsAbs(path):
+		return usagef("--socket %q: must be an absolute path, such as /run/spire/agent.sock", e.socket)
+	}
+	e.svid, e.workloadAPI = true, "unix://"+path
 	return nil
 }
 
