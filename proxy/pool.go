@@ -296,16 +296,41 @@ func (p *Pool) handshake(ctx context.Context, k poolKey, h Hop, alpn []string) (
 		ServerName: h.Target.Host, RootCAs: roots, MinVersion: tls.VersionTLS12,
 		NextProtos: alpn, ClientSessionCache: p.sessions(k),
 	}
-	if h.Certificate != nil {
-		cfg.Certificates = []tls.Certificate{*h.Certificate}
+	demanded := false
+	// It is presented whatever authorities the upstream lists: sending none instead would only
+	// hide why it is refused.
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if h.Certificate != nil {
+			return h.Certificate, nil
+		}
+		demanded = true
+		return new(tls.Certificate), nil
 	}
 	tc := tls.Client(raw, cfg)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
-		return nil, classifyHandshake(ctx, err)
+		err = classifyHandshake(ctx, err)
+		if demanded && errors.Is(err, errConnect) {
+			err = &demandError{negotiated(tc), err}
+		}
+		return nil, err
 	}
 	return tc, nil
 }
+
+// demandError is a handshake that a verified upstream ended for want of a client
+// certificate. In TLS 1.2 it does so before the end of the handshake; its protocol is
+// known by then.
+type demandError struct {
+	proto string
+	err   error
+}
+
+func (e *demandError) Error() string {
+	return "it asked for a client certificate and there is none: " + e.err.Error()
+}
+
+func (e *demandError) Unwrap() error { return e.err }
 
 func classifyHandshake(ctx context.Context, err error) error {
 	var verify *tls.CertificateVerificationError
@@ -408,6 +433,10 @@ func (p *Pool) Protocol(ctx context.Context, h Hop, offered []string) (string, e
 
 func (p *Pool) learn(ctx context.Context, h Hop, pk protoKey) (string, error) {
 	tc, err := p.handshake(ctx, h.key(protoH2), h, []string{protoH2, protoH1})
+	if demand, ok := errors.AsType[*demandError](err); ok { // the credential may be one; which, is not known yet
+		p.protos.Add(pk, protoEntry{demand.proto, time.Now().Add(protoMemory)})
+		return demand.proto, nil
+	}
 	if err != nil {
 		return "", err
 	}
