@@ -137,6 +137,9 @@ type EmbeddedEntry struct {
 type Admin struct {
 	Socket string `json:"socket,omitempty"` // default: none
 	UIDs   []int  `json:"uids,omitempty"`   // besides root and egret's own uid
+	// Revocations is a file in which egret keeps what egret revoke has taken away, so that it
+	// outlives a restart; its folder must be writable. Default: none, it is kept until egret ends.
+	Revocations string `json:"revocations,omitempty"`
 }
 
 // Metrics is a plain HTTP listener that says nothing secret and changes nothing.

@@ -101,7 +101,15 @@ func (c *checker) admin() {
 		if len(a.UIDs) > 0 {
 			c.bad("admin.uids", "", "must not be set without admin.socket, it would be ignored", "")
 		}
+		if a.Revocations != "" {
+			c.bad("admin.revocations", a.Revocations, "must not be set without admin.socket, over which nothing could be revoked or lifted", "")
+		}
 		return
+	}
+	if strings.HasSuffix(a.Revocations, "/") || !printable(a.Revocations) {
+		c.bad("admin.revocations", a.Revocations, "must be the path of a file", "write /var/lib/egret/revocations.json")
+	} else if a.Revocations != "" {
+		a.Revocations = c.abs(a.Revocations)
 	}
 	shown := a.Socket
 	a.Socket = c.abs(shown)
