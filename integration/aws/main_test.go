@@ -90,7 +90,7 @@ const (
 // enterNamespace sets up what is in the new namespaces: the loopback and the one name.
 func enterNamespace() error {
 	hosts := filepath.Join(os.Getenv(insideVar), "hosts")
-	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n"+publicAddress+" "+oidcHost+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost "+storeHost+" "+stsHost+"\n"+publicAddress+" "+oidcHost+"\n"), 0o600); err != nil {
 		return err
 	}
 	for _, argv := range [][]string{
