@@ -15,14 +15,16 @@ type Test struct {
 	File string `json:"-"`
 	Line int    `json:"-"`
 
-	Name     string `json:"name"`
-	As       string `json:"as"`                 // SPIFFE ID of the caller
-	Request  string `json:"request"`            // "METHOD https://host/path"
-	At       string `json:"at,omitempty"`       // RFC 3339; default: now
-	Evidence string `json:"evidence,omitempty"` // default: the first that the Workload accepts
-	Want     string `json:"want"`               // allow, deny or tunnel
-	Reason   string `json:"reason,omitempty"`
-	Policy   string `json:"policy,omitempty"`
+	Name    string `json:"name"`
+	As      string `json:"as"`           // SPIFFE ID of the caller
+	Request string `json:"request"`      // "METHOD https://host/path"
+	At      string `json:"at,omitempty"` // RFC 3339; default: now
+	// Operations are what the request does, where its body tells.
+	Operations []string `json:"operations,omitempty"`
+	Evidence   string   `json:"evidence,omitempty"` // default: the first that the Workload accepts
+	Want       string   `json:"want"`               // allow, deny or tunnel
+	Reason     string   `json:"reason,omitempty"`
+	Policy     string   `json:"policy,omitempty"`
 }
 
 // testFile is one file of tests.

@@ -77,3 +77,35 @@ func BenchmarkConnect(b *testing.B) {
 		}
 	}
 }
+
+// credentialed is bigSet with a credential, so that the minting guard looks on.
+func credentialed(n int) Set {
+	s := bigSet(n)
+	bot := &Credential{Name: "bot"}
+	for _, r := range s.Rules {
+		r.Credential = bot
+	}
+	return s
+}
+
+func TestGuardedDecisionsDoNotAllocate(t *testing.T) {
+	p, r := New(credentialed(1000)), bigRequest(0)
+	r.Path = "/api/v0/team/items/7"
+	if p.Request(r).Verdict != Allow {
+		t.Fatalf("denied: %+v", p.Explain(r))
+	}
+	if n := testing.AllocsPerRun(100, func() { p.Request(r) }); n != 0 {
+		t.Errorf("allocates %v times", n)
+	}
+}
+
+func BenchmarkGuardedRequest(b *testing.B) {
+	p, r := New(credentialed(50000)), bigRequest(0)
+	r.Path = "/api/v0/team/items/7"
+	b.ReportAllocs()
+	for b.Loop() {
+		if p.Request(r).Verdict != Allow {
+			b.Fatal("denied")
+		}
+	}
+}

@@ -5,9 +5,13 @@ package policy
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/egret-proxy/egret/policy/minting"
+	"github.com/egret-proxy/egret/policy/operation"
 )
 
 // Connect answers once per connection, before anything is read from it. A known
@@ -25,6 +29,8 @@ func (p *Policy) Connect(id spiffeid.ID, evidence string, t Target, at time.Time
 	}
 	d := p.Destination(t)
 	switch {
+	case p.revoked.caller(id, a.Workload) && (d == nil || !d.Intercept):
+		a.Reason = ReasonRevoked // inside TLS it is told in a readable way
 	case d == nil && (!p.unlisted || t.IsIP() || t.Host == "" || t.Port == 0 || p.listing(t.Host) != nil):
 		// A listed host is governed on all its ports, even where unlisted ones pass.
 		a.Reason = ReasonUnlistedHost
@@ -32,6 +38,9 @@ func (p *Policy) Connect(id spiffeid.ID, evidence string, t Target, at time.Time
 		a.pass(nil, nil, a.Workload.refuses(evidence, at))
 	case !d.Intercept:
 		rule, reason := p.tunnel(pair{a.Workload, d}, evidence, at)
+		if reason == "" && p.revoked.rule(rule) {
+			reason = ReasonRevoked
+		}
 		a.pass(d, rule, reason)
 	case t.IsIP(): // no SNI, and the interception CA excludes addresses (MUST T6)
 		a.Reason = ReasonUnlistedHost
@@ -90,7 +99,7 @@ func (p *Policy) Grants(id spiffeid.ID, d *Destination) bool {
 // Request answers for one request inside an intercepted connection. Of the rules that
 // cover a request the one with the most specific path template decides (segment by
 // segment from the left: literal, *, **), then the one that names the method, then the
-// one that names the operation.
+// one that names the operation, the longer name first.
 func (p *Policy) Request(r Request) Decision {
 	if p == nil || !p.loaded {
 		return Decision{Reason: ReasonNotLoaded}
@@ -103,15 +112,66 @@ func (p *Policy) Request(r Request) Decision {
 	if d == nil || d.Intercept && r.Target.IsIP() {
 		return Decision{Workload: w, Reason: ReasonUnlistedHost}
 	}
+	if p.revoked.caller(r.ID, w) {
+		return Decision{Workload: w, Reason: ReasonRevoked}
+	}
 	g := p.grants[pair{w, d}]
 	if !d.Intercept { // its grants are tunnels; there is no inside to ask for
 		g = nil
 	}
-	rule, reason := g.decide(w, &r)
-	if reason != "" {
-		return g.refuse(w, reason, r.At)
+	return p.revoked.keep(p.settled(g, w, &r))
+}
+
+// settled answers for what is settled by the grants of one workload and destination.
+func (p *Policy) settled(g *grants, w *Workload, r *Request) Decision {
+	s := g.decide(w, r)
+	if p.revoked != nil && slices.ContainsFunc(s.others, p.revoked.rule) {
+		return Decision{Workload: w, Reason: ReasonRevoked}
+	}
+	switch {
+	case s.unread:
+		return g.ask(g.extractor, w, r.At)
+	case s.reason != "":
+		return g.refuse(w, s.reason, r.At)
+	case s.rule.Credential != nil && g.minting != nil:
+		return p.guarded(g, s.rule, w, r)
+	}
+	return Decision{Verdict: Allow, Rule: s.rule, Workload: w, Observed: s.rule.Observe}
+}
+
+// ask makes the denial that stands until an extractor has been run.
+func (g *grants) ask(e *operation.Extractor, w *Workload, at time.Time) Decision {
+	d := g.refuse(w, ReasonOperationNotAllowed, at)
+	d.Extract = e
+	return d
+}
+
+// guarded allows a request with a credential unless it is a call that hands out a secret
+// and the rule does not name it (MUST H11).
+func (p *Policy) guarded(g *grants, rule *Rule, w *Workload, r *Request) Decision {
+	c := minting.Call{Host: r.Target.Host, Method: r.Method, Path: r.Path, Read: r.Read, Allowed: rule.Minting}
+	if k := g.extractor.Kind(); k == "" || k == operation.AWS { // what another one says means nothing here
+		c.Operations = r.Operations
+	}
+	switch f := g.minting.Check(c); {
+	case f.Unread:
+		d := g.ask(p.aws, w, r.At)
+		d.Rule, d.Observed = observing(rule)
+		return d
+	case f.Entry != nil:
+		d := Decision{Workload: w, Reason: ReasonMintingNotAllowed, Minting: f.Entry.ID}
+		d.Rule, d.Observed = observing(rule)
+		return d
 	}
 	return Decision{Verdict: Allow, Rule: rule, Workload: w, Observed: rule.Observe}
+}
+
+// observing returns the rule of a denial that is forwarded all the same.
+func observing(rule *Rule) (*Rule, bool) {
+	if rule.Observe {
+		return rule, true
+	}
+	return nil, false
 }
 
 // refuse makes the denial. Where every rule of this workload and destination observes,
@@ -124,35 +184,66 @@ func (g *grants) refuse(w *Workload, reason Reason, at time.Time) Decision {
 	return d
 }
 
-// decide returns the rule that grants the request, or the reason why none does. A nil
+// decide finds the rule that grants the request, or the reason why none does. A nil
 // *grants holds no rule.
-func (g *grants) decide(w *Workload, r *Request) (*Rule, Reason) {
+func (g *grants) decide(w *Workload, r *Request) search {
 	plain := pathProblem(r.Path, false) == ""
 	if !plain && (g == nil || !g.escapes || pathProblem(r.Path, true) != "") {
-		return nil, ReasonAmbiguousPath
+		return search{reason: ReasonAmbiguousPath}
 	}
 	if reason := w.refuses(r.Evidence, r.At); reason != "" {
-		return nil, reason
+		return search{reason: reason}
 	}
 	if g == nil {
-		return nil, ReasonNoPolicy
+		return search{reason: ReasonNoPolicy}
 	}
 	rules := &g.all
 	if !plain {
 		rules = &g.encoded
 	}
-	var s search
-	rules.walk(r.Path[1:], func(e *entry) bool { return s.try(e, r) })
+	s := seek(rules, r, g.extractor != nil && !r.Read)
 	if s.best == nothingMatched && !plain {
-		return nil, ReasonAmbiguousPath // no rule takes this path encoded
+		s.reason = ReasonAmbiguousPath // no rule takes this path encoded
 	}
-	return s.rule, s.best.reason()
+	return s
+}
+
+// search looks for the rule that grants each operation of the request. They must let it
+// through in the same way, with the same credential.
+func seek(rules *node[entry], r *Request, ask bool) search {
+	if !r.Read || len(r.Operations) == 0 {
+		return seekOne(rules, r, "", ask)
+	}
+	s := seekOne(rules, r, r.Operations[0], ask)
+	for _, op := range r.Operations[1:] {
+		if s.rule == nil {
+			break
+		}
+		switch next := seekOne(rules, r, op, ask); {
+		case next.rule == nil:
+			s = next
+		case !next.rule.alike(s.rule):
+			s = search{best: methodMatched, reason: methodMatched.reason()}
+		case next.rule != s.rule:
+			s.others = append(s.others, next.rule)
+		}
+	}
+	return s
+}
+
+func seekOne(rules *node[entry], r *Request, op string, ask bool) (s search) {
+	rules.walk(r.Path[1:], func(e *entry) bool { return s.try(e, r, op, ask) })
+	s.reason = s.best.reason()
+	return s
 }
 
 // search remembers how near the rules came to the request.
 type search struct {
-	rule *Rule
-	best progress
+	rule   *Rule
+	best   progress
+	reason Reason
+	unread bool    // rules name operations, and none has been read
+	others []*Rule // that grant further operations of the same request
 }
 
 // progress orders outcomes by how much of the request matched.
@@ -180,22 +271,45 @@ func (p progress) reason() Reason {
 	return ReasonPathNotAllowed
 }
 
-// try looks at the rules of one template and reports whether the search is over.
-func (s *search) try(e *entry, r *Request) bool {
-	for _, op := range [...]operation{{r.Method, r.Operation}, {r.Method, ""}, {"", r.Operation}, {"", ""}} {
-		rule := e.rules[op]
-		switch {
-		case rule == nil:
-		case rule.live(r.At):
-			s.rule, s.best = rule, granted
+// try looks at the rules of one template and reports whether the search is over. With
+// ask, rules that name operations end it: which of them is meant has to be read first.
+func (s *search) try(e *entry, r *Request, op string, ask bool) bool {
+	if ask && (e.named[""] || e.named[r.Method]) {
+		s.unread = true
+		return true
+	}
+	for _, method := range [...]string{r.Method, ""} {
+		if op != "" && (s.take(e.rules[grant{method, op}], r) || s.takePrefix(e, grant{method, op}, r)) ||
+			s.take(e.rules[grant{method, ""}], r) {
 			return true
-		default:
-			s.best = max(s.best, operationMatched)
 		}
 	}
 	if e.methods[""] || e.methods[r.Method] {
 		s.best = max(s.best, methodMatched)
 	}
 	s.best = max(s.best, pathMatched)
+	return false
+}
+
+// take ends the search with a rule that still grants.
+func (s *search) take(rule *Rule, r *Request) bool {
+	switch {
+	case rule == nil:
+		return false
+	case rule.live(r.At):
+		s.rule, s.best = rule, granted
+		return true
+	}
+	s.best = max(s.best, operationMatched)
+	return false
+}
+
+// takePrefix tries the rules whose operation ends with *.
+func (s *search) takePrefix(e *entry, g grant, r *Request) bool {
+	for _, p := range e.prefixes {
+		if p.method == g.method && len(g.operation) > len(p.prefix) && strings.HasPrefix(g.operation, p.prefix) && s.take(p.rule, r) {
+			return true
+		}
+	}
 	return false
 }

@@ -29,6 +29,8 @@ type Miss struct {
 
 const nearest = 3 // misses in an Explanation
 
+const allMatches = "everything in the rule matches"
+
 // Explain answers as Request does and says why. Its cost grows with the rules of the
 // policy; it is not for the path of a request.
 func (p *Policy) Explain(r Request) Explanation {
@@ -39,12 +41,21 @@ func (p *Policy) Explain(r Request) Explanation {
 	}
 	w := x.Decision.Workload
 	switch {
+	case x.Decision.Reason == ReasonRevoked:
+		x.Why = "it is revoked by hand: egret revoke --list shows by whom and why"
 	case x.Decision.Verdict == Allow:
 		x.Why = granting(x.Decision.Rule)
 	case w == nil || x.Destination == nil || !x.Destination.Intercept:
 		x.Why = p.outside(x, r)
 	default:
 		x.Nearest = p.misses(pair{w, x.Destination}, r)
+		for i := range x.Nearest {
+			if m := &x.Nearest[i]; m.Why == allMatches && x.Decision.Minting != "" {
+				m.Why = fmt.Sprintf("the call hands out a secret, and the rule does not name it: minting: [%s]", x.Decision.Minting)
+			} else if m.Why == allMatches && x.Decision.Extract != nil {
+				m.Why = "it hangs on what the request does, which has not been read"
+			}
+		}
 		x.Why = inside(x, r)
 	}
 	return x
@@ -169,15 +180,34 @@ func (r *Rule) miss(q Request) (why string, near closeness) {
 	case len(r.Methods) > 0 && !slices.Contains(r.Methods, q.Method):
 		near.progress = pathMatched
 		return fmt.Sprintf("method is %q, the rule allows %s", q.Method, strings.Join(r.Methods, ", ")), near
-	case len(r.Operations) > 0 && !slices.Contains(r.Operations, q.Operation):
+	case r.uncovered(q) != "":
 		near.progress = methodMatched
-		return fmt.Sprintf("operation is %q, the rule allows %s", q.Operation, strings.Join(r.Operations, ", ")), near
+		return fmt.Sprintf("%s, the rule allows %s", r.uncovered(q), strings.Join(r.Operations, ", ")), near
 	case !r.live(q.At):
 		near.progress = operationMatched
 		return fmt.Sprintf("the rule ended at %s, and it is %s", stamp(r.Expires), stamp(q.At)), near
 	}
 	near.progress = granted
-	return "everything in the rule matches", near
+	return allMatches, near
+}
+
+// uncovered says which operation of a request the rule does not name, "" where it names
+// all.
+func (r *Rule) uncovered(q Request) string {
+	switch {
+	case len(r.Operations) == 0:
+		return ""
+	case !q.Read:
+		return "what the request does has not been read"
+	case len(q.Operations) == 0:
+		return "what the request does cannot be told"
+	}
+	for _, op := range q.Operations {
+		if !r.covers(op) {
+			return fmt.Sprintf("operation is %q", clip(op))
+		}
+	}
+	return ""
 }
 
 func segmentAt[S any](list []S, i int) string {

@@ -35,7 +35,7 @@ func TestExplainNamesTheOneThing(t *testing.T) {
 		"path":          {"/job", "slack.com", "POST", "/api/chat.delete", nil, `segment 2 is "chat.delete", the rule has "chat.postMessage"`, "post"},
 		"too short":     {"/job", "slack.com", "GET", "/api/users", nil, `segment 3 is missing, the rule has "info"`, "any"},
 		"ended":         {"/job", "slack.com", "GET", "/old/x", nil, "the rule ended at 2027-01-04T05:00:00Z", "ended"},
-		"operation":     {"/job", "gitlab.com", "POST", "/api/graphql", func(r *Request) { r.Operation = "m" }, `operation is "m", the rule allows query.issues`, "ops"},
+		"operation":     {"/job", "gitlab.com", "POST", "/api/graphql", func(r *Request) { r.Operations, r.Read = []string{"m"}, true }, `operation is "m", the rule allows query.issues`, "ops"},
 		"strict rule":   {"/job", "gitlab.com", "GET", "/api/v4/groups/a%2Fb", nil, "encoded: true", "groups"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,25 @@ import (
 
 // model is Request written a second time, as a plain search over all rules.
 func model(w *world, r Request) Decision {
+	ops := r.Operations
+	if len(ops) == 0 {
+		ops = []string{""}
+	}
+	d := modelOne(w, r, ops[0])
+	for _, op := range ops[1:] {
+		switch next := modelOne(w, r, op); {
+		case d.Rule == nil || d.Verdict != Allow:
+		case next.Verdict != Allow:
+			d = next
+		case next.Rule.Credential != d.Rule.Credential || next.Rule.Observe != d.Rule.Observe || next.Rule.SetCookie != d.Rule.SetCookie:
+			refused := modelOne(w, r, "none")
+			d = Decision{Workload: w.pinned, Reason: ReasonOperationNotAllowed, Observed: refused.Observed && next.Rule.Observe && d.Rule.Observe}
+		}
+	}
+	return d
+}
+
+func modelOne(w *world, r Request, op string) Decision {
 	var mine []*Rule
 	onlyObserve := true
 	for _, rule := range w.set.Rules {
@@ -31,7 +51,7 @@ func model(w *world, r Request) Decision {
 		got := pathMatched
 		if len(rule.Methods) == 0 || slices.Contains(rule.Methods, r.Method) {
 			got = methodMatched
-			if len(rule.Operations) == 0 || slices.Contains(rule.Operations, r.Operation) {
+			if len(rule.Operations) == 0 || slices.ContainsFunc(rule.Operations, func(e string) bool { return operationMatches(e, op) }) {
 				got = operationMatched
 				if r.At.Before(rule.Expires) {
 					got = granted
@@ -39,7 +59,7 @@ func model(w *world, r Request) Decision {
 			}
 		}
 		near = max(near, got)
-		if got == granted && (best == nil || rank(rule) < rank(best)) {
+		if got == granted && (best == nil || rank(rule, op) < rank(best, op)) {
 			best = rule
 		}
 	}
@@ -58,7 +78,7 @@ func model(w *world, r Request) Decision {
 }
 
 // rank is a string that sorts in the order in which rules win.
-func rank(r *Rule) string {
+func rank(r *Rule, op string) string {
 	key := ""
 	for _, s := range strings.Split(r.PathTemplate, "/")[1:] {
 		key += map[string]string{"*": "1", "**": "2"}[s]
@@ -72,11 +92,16 @@ func rank(r *Rule) string {
 	} else {
 		key += "0"
 	}
-	if len(r.Operations) == 0 {
-		key += "1"
-	} else {
-		key += "0"
+	nearness := "z" // any operation
+	for _, e := range r.Operations {
+		if operationMatches(e, op) {
+			nearness = min(nearness, fmt.Sprintf("%04d", 9999-len(e)))
+		}
+		if e == op {
+			nearness = "0"
+		}
 	}
+	key += nearness
 	return key + "|" + r.Policy
 }
 
@@ -112,7 +137,7 @@ func drawPath(t *rapid.T) string {
 func drawRule(t *rapid.T, w *world, name string) {
 	methods := rapid.SampledFrom([][]string{nil, {"GET"}, {"GET", "PUT"}, {"POST"}}).Draw(t, "methods")
 	r := w.add(name, w.pinned, w.slack, drawTemplate(t), methods...)
-	r.Operations = rapid.SampledFrom([][]string{nil, nil, {"x"}, {"x", "y"}}).Draw(t, "operations")
+	r.Operations = rapid.SampledFrom([][]string{nil, nil, {"x"}, {"x", "y"}, {"s:*"}, {"s:g*"}, {"s:get", "x"}}).Draw(t, "operations")
 	r.Encoded = strings.Contains(r.PathTemplate, "%2F") || rapid.Bool().Draw(t, "encoded")
 	r.Observe = rapid.Bool().Draw(t, "observe")
 	if rapid.IntRange(0, 3).Draw(t, "ended") == 0 {
@@ -122,8 +147,8 @@ func drawRule(t *rapid.T, w *world, name string) {
 
 func drawRequest(t *rapid.T) Request {
 	return Request{ID: id("/pinned"), Evidence: evidence, Target: at("slack.com"), At: now, Path: drawPath(t),
-		Method:    rapid.SampledFrom([]string{"GET", "PUT", "HEAD"}).Draw(t, "method"),
-		Operation: rapid.SampledFrom([]string{"", "x", "z"}).Draw(t, "operation")}
+		Method:     rapid.SampledFrom([]string{"GET", "PUT", "HEAD"}).Draw(t, "method"),
+		Operations: rapid.SampledFrom([][]string{nil, {"x"}, {"z"}, {"s:get"}, {"s:put"}, {"x", "s:get"}, {"s:get", "s:put"}}).Draw(t, "operation"), Read: true}
 }
 
 // TestRequestAgreesWithAPlainSearch holds the tries to the meaning of the rules, and

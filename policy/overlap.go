@@ -16,7 +16,7 @@ func Overlap(a, b *Rule) bool {
 	if a.Destination != nil && !a.Destination.Intercept {
 		return true
 	}
-	return intersect(a.Methods, b.Methods) && intersect(a.Operations, b.Operations) &&
+	return intersect(a.Methods, b.Methods) && operationsIntersect(a.Operations, b.Operations) &&
 		templatesMeet(templateSegments(a.PathTemplate), templateSegments(b.PathTemplate))
 }
 
@@ -24,6 +24,13 @@ func Overlap(a, b *Rule) bool {
 func intersect(a, b []string) bool {
 	return len(a) == 0 || len(b) == 0 ||
 		slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
+}
+
+// operationsIntersect is intersect for operations, which may end with *.
+func operationsIntersect(a, b []string) bool {
+	return len(a) == 0 || len(b) == 0 || slices.ContainsFunc(a, func(s string) bool {
+		return slices.ContainsFunc(b, func(o string) bool { return operationsMeet(s, o) })
+	})
 }
 
 // templatesMeet reports whether some path matches both templates.

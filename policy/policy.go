@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/egret-proxy/egret/policy/operation"
 )
 
 // Verdict is the answer to a connection or a request. The zero Verdict is Deny.
@@ -57,6 +59,7 @@ const (
 	ReasonMethodNotAllowed    Reason = "policy/method_not_allowed"
 	ReasonPathNotAllowed      Reason = "policy/path_not_allowed"
 	ReasonOperationNotAllowed Reason = "policy/operation_not_allowed"
+	ReasonMintingNotAllowed   Reason = "policy/minting_not_allowed" // the call hands out a secret, and the policy does not name it
 	ReasonAmbiguousPath       Reason = "policy/ambiguous_path"
 	ReasonWeakEvidence        Reason = "policy/weak_evidence"
 	ReasonExpired             Reason = "policy/expired"
@@ -74,13 +77,18 @@ type Target struct {
 // Request is one question. Path is the raw, still encoded request path (without
 // query) exactly as it would be sent on.
 type Request struct {
-	ID        spiffeid.ID
-	Evidence  string // one of the identity.Evidence constants
-	Target    Target
-	Method    string
-	Path      string
-	Operation string // what an extractor read where method and path do not tell; "" where there is none
-	At        time.Time
+	ID       spiffeid.ID
+	Evidence string // one of the identity.Evidence constants
+	Target   Target
+	Method   string
+	Path     string
+	At       time.Time
+
+	// Operations is what an extractor read where method and path do not tell; empty where
+	// it had no result. It means nothing unless Read says that it was asked. A request
+	// with several operations needs a grant for each.
+	Operations []string
+	Read       bool
 }
 
 // Workload is the compiled form of the governed object. Immutable.
@@ -111,6 +119,9 @@ type Destination struct {
 	RootsDigest  string         // names Roots in pool keys; "" for the node's roots
 	AllowPrivate []netip.Prefix // private ranges that the names may resolve to
 	Refused      *Refused       // how this SaaS refuses a credential where it is not a 401
+
+	Operation       *operation.Extractor // tells what is done where method and path do not; nil: they do
+	BodyCredentials []string             // fields of a body that carry a credential here (MUST H4, H16)
 }
 
 // Refused recognises a refused credential in a small JSON answer, for APIs that do
@@ -141,14 +152,17 @@ type Rule struct {
 	Credential   *Credential // nil: forwarded without a credential, because the policy says credential: none
 	PathTemplate string      // as written in the policy; "/**" for a tunnel. Grammar: CheckTemplate
 	Methods      []string    // empty: all methods that the data path accepts
-	Operations   []string    // empty: any
+	Operations   []string    // empty: any, also none that is known. Grammar: CheckOperation
+	Minting      []string    // ids of package minting that it grants (MUST H11)
 	Encoded      bool        // matched on raw segments (MUST H6)
 	Expires      time.Time   // first instant at which it no longer grants
 	ReviewBy     time.Time   // zero: none
 	AllowHeaders []string    // canonical names that pass although egret removes them by default
+	AllowQuery   []string    // query parameters that pass although they choose an identity or a tenant
 	Upgrade      []string    // protocols that Upgrade may name, lower case
 	SetCookie    bool        // pass Set-Cookie of responses
 	WWWAuth      bool        // pass WWW-Authenticate of responses
+	Mask         bool        // mask the credential in bodies of responses (MUST H10)
 	MaxStream    time.Duration
 	Observe      bool   // mode: observe; never set for a tunnel
 	Digest       string // short digest of the policy, credential and destination that make this rule
@@ -170,10 +184,15 @@ type Admission struct {
 // Verdict and Reason are what enforce would have said. So with Observed a Deny is
 // forwarded too; its Rule is then one of the observing rules, for limits and the record.
 // Workload is set as soon as the ID is known.
+//
+// Extract is set where the answer hangs on what the request does and nobody has read that
+// yet: run the extractor and ask again, with Read. Until then it is a denial.
 type Decision struct {
 	Verdict  Verdict
 	Rule     *Rule
 	Workload *Workload
 	Observed bool
 	Reason   Reason
+	Minting  string // id of the call in the list of package minting, with ReasonMintingNotAllowed
+	Extract  *operation.Extractor
 }

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/egret-proxy/egret/policy/minting"
+	"github.com/egret-proxy/egret/policy/operation"
 )
 
 // Set is everything that a Policy is made from. Package api makes one out of governed
@@ -43,10 +46,12 @@ type Policy struct {
 	parents  map[string]*Destination // "*.example.com" under "example.com"
 	grants   map[pair]*grants
 	tunnels  map[pair][]*Rule // the one that ends last stands first
+	revoked  *revocations     // ahead of all that the maps grant
 
 	bindings     []Binding
 	destinations []*Destination
 	rules        []*Rule
+	aws          *operation.Extractor // what guards of AWS ask
 }
 
 // pair is what all grants are found by. The cost of a decision therefore does not
@@ -82,6 +87,7 @@ func New(s Set) *Policy {
 		p.list(d)
 	}
 	p.grant(s.Rules)
+	p.guard()
 	p.permit(s.Tunnels)
 	return p
 }
@@ -128,6 +134,24 @@ func (p *Policy) grant(rules []*Rule) {
 	}
 }
 
+// guard gives each group of grants the calls that its destination must not let through
+// unnamed (MUST H11).
+func (p *Policy) guard() {
+	list, guards := minting.Builtin(), map[*Destination]*minting.Guard{}
+	if e, err := operation.New(operation.AWS, ""); err == nil { // always: it is of this tree
+		p.aws = e
+	}
+	for k, g := range p.grants {
+		if k.destination == nil {
+			continue
+		}
+		if guards[k.destination] == nil {
+			guards[k.destination] = list.At(k.destination.Hosts)
+		}
+		g.minting, g.extractor = guards[k.destination], k.destination.Operation
+	}
+}
+
 func (p *Policy) permit(tunnels []*Rule) {
 	for _, r := range slices.SortedStableFunc(slices.Values(tunnels), lastsLonger) {
 		k := pair{r.Workload, r.Destination}
@@ -149,16 +173,21 @@ type grants struct {
 	escapes bool        // encoded holds something
 	observe *Rule       // set while all rules observe: the one that ends last
 	enforce bool        // some rule enforces
+
+	minting   *minting.Guard
+	extractor *operation.Extractor // nil: nothing reads operations here
 }
 
 // entry holds the rules of one path template.
 type entry struct {
-	rules   map[operation]*Rule
-	methods map[string]bool
+	rules    map[grant]*Rule
+	prefixes []prefixRule
+	methods  map[string]bool
+	named    map[string]bool // methods for which some rule names operations
 }
 
-// operation is what a rule grants at its path; an empty field means any.
-type operation struct{ method, name string }
+// grant is what a rule grants at its path; an empty field means any.
+type grant struct{ method, operation string }
 
 // add is called in the order of lastsLonger.
 func (g *grants) add(r *Rule) {
@@ -180,13 +209,16 @@ func (g *grants) add(r *Rule) {
 
 func (e *entry) add(r *Rule) {
 	if e.rules == nil {
-		e.rules, e.methods = map[operation]*Rule{}, map[string]bool{}
+		e.rules, e.methods, e.named = map[grant]*Rule{}, map[string]bool{}, map[string]bool{}
 	}
 	for _, m := range orAny(r.Methods) {
 		e.methods[m] = true
+		e.named[m] = e.named[m] || len(r.Operations) > 0
 		for _, name := range orAny(r.Operations) {
-			if e.rules[operation{m, name}] == nil {
-				e.rules[operation{m, name}] = r
+			if prefix, wild := strings.CutSuffix(name, "*"); wild {
+				e.addPrefix(prefixRule{m, prefix, r})
+			} else if e.rules[grant{m, name}] == nil {
+				e.rules[grant{m, name}] = r
 			}
 		}
 	}

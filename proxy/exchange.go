@@ -45,6 +45,9 @@ type exchange struct {
 	refused  bool     // the SaaS refused our credential, and its answer goes through
 	closing  bool     // ask the client for a new connection
 
+	peeked *bodyPeek // what had to be read of the body before the decision
+	unread error     // why nothing could be read of what the request does
+
 	bodyIn   atomic.Int64
 	bodyDone atomic.Bool // read to its end, or as far as it came
 	bodyErr  atomic.Bool // reading the client's body failed
@@ -173,12 +176,13 @@ func (x *exchange) decide() *refusal {
 	if time.Until(w.Expires) < nearEnd {
 		x.closing = true
 	}
-	begin = time.Now()
 	path, _, _ := strings.Cut(x.r.RequestURI, "?")
 	x.ask = policy.Request{ID: w.ID, Evidence: w.Evidence, Target: x.c.target, Method: x.r.Method, Path: path, At: x.start}
 	p := x.s.deps.Policy()
-	x.decision = p.Request(x.ask)
-	x.rec.TPolicy, x.rec.PolicySet = time.Since(begin), p.Digest()
+	x.rec.PolicySet = p.Digest()
+	if ref := x.decideOn(p); ref != nil {
+		return ref
+	}
 	return x.carryOut(p)
 }
 
@@ -195,11 +199,17 @@ func (x *exchange) carryOut(p *policy.Policy) *refusal {
 		x.rec.Layer, x.rec.Reason = d.Reason.Layer(), d.Reason.Code()
 		return x.upgradeAllowed(d.Rule)
 	}
-	if d.Verdict != policy.Allow || d.Rule == nil {
-		return x.nearest(p, orReason(d.Reason, policy.ReasonNotLoaded))
+	if d.Minting != "" {
+		return x.mints(p)
 	}
-	if name := queryCredential(x.r.URL.RawQuery); name != "" {
-		return refuse(reasonQueryCredential, fmt.Errorf("parameter %q", name))
+	if d.Verdict != policy.Allow || d.Rule == nil {
+		return x.untold(x.nearest(p, orReason(d.Reason, policy.ReasonNotLoaded)))
+	}
+	if reason, name := queryProblem(x.r.URL.RawQuery, d.Rule); reason != "" {
+		return refuse(reason, fmt.Errorf("parameter %q", name))
+	}
+	if ref := x.bodyCredential(d.Rule); ref != nil {
+		return ref
 	}
 	return x.upgradeAllowed(d.Rule)
 }

@@ -61,6 +61,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 	if d := x.c.dest; d.Refused != nil && x.cred != nil {
 		pr.Out.Header.Set("Accept-Encoding", readableEncoding(pr.In.Header))
 	}
+	if x.masked() {
+		askPlain(pr.Out.Header)
+	}
 	passTrailers(pr)
 	if pr.Out.Body != nil && pr.In.ProtoMajor == 2 {
 		pr.Out.Body = &uploadBody{ReadCloser: pr.Out.Body, x: x}
@@ -121,6 +124,11 @@ func inspect(resp *http.Response) error {
 		return nil
 	}
 	cleanTrailer(resp.Trailer)
+	if x.masked() {
+		if err := x.maskBody(resp); err != nil {
+			return err
+		}
+	}
 	resp.Body = &watchedBody{ReadCloser: resp.Body, x: x, resp: resp}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // HeaderListVersion dates the built-in lists below; it changes when they do.
-const HeaderListVersion = "2026-11-21"
+const HeaderListVersion = "2026-11-22"
 
 // plainName is a header name as the most lenient upstream may read it: case folded,
 // with "_" and "-" alike (MUST H2; oauth2-proxy CVE-2025-64484).
@@ -49,17 +49,39 @@ var (
 	// than policy decided on (MUST H3, H13, H16).
 	routingHeaders = set("forwarded", "via", "x-real-ip", "client-ip", "x-client-ip", "true-client-ip", "x-cluster-client-ip",
 		"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url", "x-original-uri",
-		"x-original-host", "x-host", "x-envoy-original-path", "x-envoy-external-address", "x-on-behalf-of", "sudo",
-		"x-goog-user-project", "x-vault-namespace", "openai-organization", "openai-project", "stripe-account", "stripe-context",
+		"x-original-host", "x-host", "x-envoy-original-path", "x-envoy-external-address", "http-method-override",
 		"host")
 
-	// routingPrefixes are families of the same.
-	routingPrefixes = []string{"x-forwarded-", "x-spiffe-", "egret-", "impersonate-", "proxy-", "x-egret-"}
+	// selectorHeaders choose an identity or a tenant (MUST H16): they come from the
+	// Credential, or from a rule that names them.
+	selectorHeaders = set("sudo", "x-sudo", "x-on-behalf-of", "on-behalf-of", // GitLab, Zendesk, SendGrid
+		"x-goog-user-project", "x-goog-iam-authority-selector", "x-goog-authuser", // Google
+		"openai-organization", "openai-project", "anthropic-organization-id", "anthropic-workspace-id",
+		"stripe-account", "stripe-context",
+		"x-vault-namespace", "x-vault-policy-override", "x-vault-wrap-ttl", // with the last one the answer is a token
+		"as-user", "x-impersonate-user", "x-run-as", "es-security-runas-user", // Box, others, Elasticsearch
+		"mscrmcallerid", "callerobjectid", "x-anchormailbox", "x-ms-client-principal", "x-ms-client-principal-id", "x-ms-client-principal-name", // Microsoft
+		"x-grafana-org-id", "x-scope-orgid", "x-webauth-user", "x-webauth-groups", // Grafana, Loki, Mimir
+		"remote-user", "x-remote-user", "x-remote-group", "x-remote-groups", "x-authenticated-user", "x-auth-request-user", "x-auth-request-email", // proxies
+		"x-databricks-org-id", "x-snowflake-role", "x-tenant-id", "x-tenant", "x-org-id", "x-organization-id",
+		"dapr-caller-app-id", "x-amzn-oidc-identity", "x-amzn-oidc-data")
+
+	// routingPrefixes are families of both.
+	routingPrefixes = []string{"x-forwarded-", "x-spiffe-", "egret-", "impersonate-", "proxy-", "x-egret-", "x-remote-extra-", "x-goog-authenticated-user-"}
 
 	// queryCredentials are parameters that carry a credential (MUST H4).
 	queryCredentials = set("token", "access-token", "api-key", "apikey", "auth-token", "private-token", "oauth-token",
 		"x-api-key", "x-amz-security-token", "x-amz-signature", "x-amz-credential", "client-secret", "id-token", "refresh-token",
 		"x-goog-signature", "x-goog-credential")
+
+	// selectorParams are selectorHeaders in a query (MUST H16).
+	selectorParams = set("sudo", "on-behalf-of", "onbehalfof", "impersonate", "impersonate-user", "impersonated-user",
+		"userproject", "$userproject", "x-goog-user-project", "-stripe-account", "stripe-account", "x-vault-namespace")
+
+	// overrideParams make a server act on another method, or read further headers, than
+	// the request has (MUST H13): Rails, Laravel, Salesforce, Google, OData and others.
+	overrideParams = set("-method", "--method", "-httpmethod", "$httpmethod", "$httpheaders", "http-method-override",
+		"x-http-method", "x-http-method-override", "x-method-override", "method-override", "httpmethod-override", "-http-method")
 )
 
 // cleanRequest removes from an outgoing request what must not come from the caller. It
@@ -92,6 +114,9 @@ func cleanObserved(h http.Header) {
 
 func isRouting(plain string) bool {
 	if _, ok := routingHeaders[plain]; ok {
+		return true
+	}
+	if _, ok := selectorHeaders[plain]; ok {
 		return true
 	}
 	for _, p := range routingPrefixes {
@@ -149,10 +174,35 @@ func stronger(a, b string) string {
 	return a
 }
 
-// queryCredential returns the name of the first query parameter that carries a
-// credential, or "". It reads the query as leniently as any server might: both & and ;
-// separate, names are unescaped, case and _ are folded.
-func queryCredential(raw string) string {
+// queryProblem returns why a query must not go on, with the name of the first parameter
+// that is against it: it carries a credential (MUST H4), overrides the method (H13), or
+// chooses an identity (H16) that the rule does not name.
+func queryProblem(raw string, rule *policy.Rule) (reason policy.Reason, name string) {
+	eachParam(raw, func(param string) bool {
+		name = plainParam(param)
+		_, cred := queryCredentials[name]
+		_, selects := selectorParams[name]
+		switch {
+		case cred:
+			reason = reasonQueryCredential
+		case isOverride(name):
+			reason = reasonQueryOverride
+		case selects && (rule == nil || !slices.ContainsFunc(rule.AllowQuery, func(a string) bool { return a == param })):
+			reason = reasonQuerySelector
+		}
+		return reason == ""
+	})
+	if reason == "" {
+		name = ""
+	}
+	return reason, name
+}
+
+func isOverride(plain string) bool { _, ok := overrideParams[plain]; return ok }
+
+// eachParam yields the names of parameters until yield returns false. It reads a query as
+// leniently as any server might: both & and ; separate, and names are unescaped.
+func eachParam(raw string, yield func(name string) bool) {
 	for raw != "" {
 		var pair string
 		if i := strings.IndexAny(raw, "&;"); i >= 0 {
@@ -164,13 +214,10 @@ func queryCredential(raw string) string {
 		if n, err := url.QueryUnescape(name); err == nil {
 			name = n
 		}
-		if n := plainParam(name); n != "" {
-			if _, bad := queryCredentials[n]; bad {
-				return n
-			}
+		if !yield(name) {
+			return
 		}
 	}
-	return ""
 }
 
 // plainParam is a parameter name as the most lenient server may read it: besides case
@@ -197,7 +244,7 @@ func injectedValues(before, after *http.Request) (out []string) {
 		}
 	}
 	for name, values := range after.Header {
-		if slices.Equal(values, before.Header[name]) {
+		if slices.Equal(values, before.Header[name]) || neverSecret(plainName(name)) {
 			continue
 		}
 		for _, v := range values {
@@ -217,6 +264,13 @@ func injectedValues(before, after *http.Request) (out []string) {
 		}
 	}
 	return out
+}
+
+// neverSecret reports headers that a credential sets and that hold none: selectors,
+// versions, and what goes with a signature.
+func neverSecret(plain string) bool {
+	_, selects := selectorHeaders[plain]
+	return selects || plain == "x-amz-date" || plain == "x-amz-content-sha256" || plain == "accept" || plain == "user-agent" || strings.HasSuffix(plain, "-version")
 }
 
 // dropReflected removes fields in which an upstream sends the injected value back (MUST

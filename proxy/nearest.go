@@ -62,7 +62,7 @@ func missWords(r *policy.Rule, reason policy.Reason) string {
 	case policy.ReasonMethodNotAllowed:
 		what = fmt.Sprintf("has method %s only", strings.Join(r.Methods, ", "))
 	case policy.ReasonOperationNotAllowed:
-		what = fmt.Sprintf("has operation %s only", strings.Join(r.Operations, ", "))
+		what = fmt.Sprintf("has operations %s only", strings.Join(r.Operations, ", "))
 	case policy.ReasonExpired:
 		what = "ended on " + r.Expires.Add(-time.Second).UTC().Format(time.DateOnly)
 	case policy.ReasonWeakEvidence:

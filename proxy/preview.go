@@ -18,13 +18,13 @@ func PreviewMethod(method string) (policy.Reason, string) {
 	return reasonMethod, info(reasonMethod).Title
 }
 
-// PreviewQuery returns why the proxy refuses a request that policy allows because of its
+// PreviewQuery returns why the proxy refuses a request that the rule allows because of its
 // raw query, and a sentence about it that holds no value; "" where nothing is against it.
-func PreviewQuery(raw string) (policy.Reason, string) {
-	name := queryCredential(raw)
-	if name == "" {
+func PreviewQuery(raw string, rule *policy.Rule) (policy.Reason, string) {
+	reason, name := queryProblem(raw, rule)
+	if reason == "" {
 		return "", ""
 	}
-	i := info(reasonQueryCredential)
+	i := info(reason)
 	return i.Reason, fmt.Sprintf("%s: parameter %q; %s", i.Title, name, i.Hint)
 }

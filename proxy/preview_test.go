@@ -18,8 +18,9 @@ func TestPreviewAgreesWithTheWay(t *testing.T) {
 			t.Errorf("%s: %q, %q", method, got, why)
 		}
 	}
-	for query, want := range map[string]policy.Reason{"": "", "page=2": "", "a=b&Access_Token=hunter2": reasonQueryCredential, "x;token=hunter2": reasonQueryCredential} {
-		got, why := PreviewQuery(query)
+	for query, want := range map[string]policy.Reason{"": "", "page=2": "", "a=b&Access_Token=hunter2": reasonQueryCredential, "x;token=hunter2": reasonQueryCredential,
+		"_Method=DELETE": reasonQueryOverride, "a=1&%24httpMethod=hunter2": reasonQueryOverride, "sudo=hunter2": reasonQuerySelector} {
+		got, why := PreviewQuery(query, nil)
 		if got != want || (why == "") != (want == "") || strings.Contains(why, "hunter2") {
 			t.Errorf("%s: %q, %q", query, got, why)
 		}

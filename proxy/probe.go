@@ -16,6 +16,7 @@ import (
 	"github.com/egret-proxy/egret/identity"
 	"github.com/egret-proxy/egret/internal/wireerr"
 	"github.com/egret-proxy/egret/policy"
+	"github.com/egret-proxy/egret/policy/operation"
 )
 
 // Stage is one step of a live walk.
@@ -109,14 +110,36 @@ func (p *probe) policy(context.Context) (string, *refusal) {
 	}
 	p.dest = adm.Destination
 	p.decision = p.s.deps.Policy().Request(p.ask)
+	if e := p.decision.Extract; e != nil {
+		if err := p.read(e); err != nil {
+			return "", refuse(p.decision.Reason, err)
+		}
+		p.decision = p.s.deps.Policy().Request(p.ask)
+	}
+	if id := p.decision.Minting; id != "" {
+		return "", refuse(p.decision.Reason, fmt.Errorf("it is %q in the built-in list", id))
+	}
 	if p.decision.Verdict != policy.Allow {
 		return "", refuse(orReason(p.decision.Reason, policy.ReasonNotLoaded), nil)
 	}
-	if reason, why := PreviewQuery(p.query); reason != "" {
+	if reason, why := PreviewQuery(p.query, p.decision.Rule); reason != "" {
 		return "", refuse(reason, errors.New(why))
 	}
 	r := p.decision.Rule
 	return fmt.Sprintf("allowed by %s (owner %s, until %s)", r.Policy, r.Owner, r.Expires.Add(-time.Second).UTC().Format(time.DateOnly)), nil
+}
+
+// read finds out what the probe's own request does, which has no body.
+func (p *probe) read(e *operation.Extractor) error {
+	if p.ask.Read {
+		return nil
+	}
+	ops, err := e.Extract(&operation.Request{Method: p.ask.Method, Host: p.ask.Target.Host, Path: p.ask.Path, Query: p.query})
+	if err != nil {
+		return fmt.Errorf("it hangs on what the request does, and that stands in its body: %w", err)
+	}
+	p.ask.Operations, p.ask.Read = ops, true
+	return nil
 }
 
 func (p *probe) credential(ctx context.Context) (string, *refusal) {
@@ -202,7 +225,7 @@ func (p *probe) record() audit.Record {
 	rec := audit.Record{
 		Schema: audit.Schema, Kind: audit.KindAdmin, Time: p.start, ID: p.walk.ID, Evidence: p.ask.Evidence,
 		Method: methodForRecord(p.ask.Method), Host: p.ask.Target.Host, Port: p.ask.Target.Port, Verdict: p.decision.Verdict.String(),
-		PolicySet: p.s.deps.Policy().Digest(), Status: p.status, Proto: "probe", TTotal: time.Since(p.start),
+		Operation: operationForRecord(p.ask.Operations), PolicySet: p.s.deps.Policy().Digest(), Status: p.status, Proto: "probe", TTotal: time.Since(p.start),
 	}
 	if !p.ask.ID.IsZero() {
 		rec.Workload = p.ask.ID.String()

@@ -32,6 +32,9 @@ const (
 	reasonMethod          policy.Reason = "target/method"
 	reasonEarlyData       policy.Reason = "target/early_data"
 	reasonQueryCredential policy.Reason = "target/credential_in_query"
+	reasonQueryOverride   policy.Reason = "target/method_override"
+	reasonQuerySelector   policy.Reason = "target/selector_in_query"
+	reasonBodyCredential  policy.Reason = "target/credential_in_body"
 	reasonSignature       policy.Reason = "target/caller_signature"
 	reasonNoLeaf          policy.Reason = "target/no_certificate"
 	reasonLoop            policy.Reason = "target/loop"
@@ -39,7 +42,7 @@ const (
 	reasonNotTLS          policy.Reason = "target/not_tls"
 
 	reasonUpgrade policy.Reason = "policy/upgrade_not_allowed"
-	reasonRevoked policy.Reason = "policy/revoked"
+	reasonRevoked               = policy.ReasonRevoked
 
 	reasonCredUnreachable policy.Reason = "credential/provider_unreachable"
 	reasonCredRefused     policy.Reason = "credential/provider_refused"
@@ -57,6 +60,7 @@ const (
 	reasonTimeout       policy.Reason = "upstream/timeout"
 	reasonReset         policy.Reason = "upstream/reset"
 	reasonProtocol      policy.Reason = "upstream/protocol"
+	reasonEncoded       policy.Reason = "upstream/encoded_body"
 	reasonUpstreamProxy policy.Reason = "upstream/proxy"
 
 	reasonTooMany     policy.Reason = "limit/too_many_connections"
@@ -110,6 +114,9 @@ var reasonTable = []ReasonInfo{
 	{reasonMethod, 405, "this method is never forwarded", "use another method"},
 	{reasonEarlyData, 400, "data arrived before the tunnel was open", "wait for the answer to CONNECT"},
 	{reasonQueryCredential, 403, "the URL carries a credential in its query", "remove it: egret puts the credential in"},
+	{reasonQueryOverride, 403, "the URL asks for another method in its query", "send the method itself"},
+	{reasonQuerySelector, 403, "the URL chooses an identity or a tenant in its query", "remove it: the credential chooses; or ask the platform team for allowQuery"},
+	{reasonBodyCredential, 403, "the body carries a credential, or cannot be searched for one", "remove it: egret puts the credential in; send a plain form or JSON of at most 64 KiB"},
 	{reasonSignature, 400, "the request is signed in a way that egret cannot replace, or for another service or region than this host's", "sign with SigV4 and placeholder keys for this host, or do not sign; the record says what is wrong"},
 	{reasonNoLeaf, 0, "egret has no certificate for this host", "tell the platform team: no intermediate permits the host, or the issuer does not answer"},
 	{reasonLoop, 0, "the connection leads back to egret", "tell the platform team: the redirect must leave egret's own user and its listeners alone"},
@@ -122,12 +129,13 @@ var reasonTable = []ReasonInfo{
 	{policy.ReasonMethodNotAllowed, 403, "the policy does not allow this method here", "ask the policy's owner"},
 	{policy.ReasonPathNotAllowed, 403, "the policy does not allow this path", "ask the policy's owner"},
 	{policy.ReasonOperationNotAllowed, 403, "the policy does not allow this operation", "ask the policy's owner"},
+	{policy.ReasonMintingNotAllowed, 403, "the call would hand out a new credential", "ask the platform team: a policy without scope may name it in minting"},
 	{policy.ReasonAmbiguousPath, 403, "the path can be read in more than one way", "send the path in its plain form, without encoded slashes or dot segments"},
 	{policy.ReasonWeakEvidence, 403, "this workload must be known by stronger evidence", "use a listener with a stronger identity"},
 	{policy.ReasonExpired, 403, "the grant has expired", "ask the policy's owner to review and renew it"},
 	{policy.ReasonOutsideSchedule, 403, "the workload is outside its schedule", "run it inside its window, or ask its owner"},
 	{reasonUpgrade, 403, "the policy does not allow this protocol upgrade", "ask the policy's owner"},
-	{reasonRevoked, 403, "the grant was withdrawn while the stream was open", "ask the policy's owner"},
+	{reasonRevoked, 403, "the grant was withdrawn, by hand or while the stream was open", "ask the policy's owner; egret revoke --list shows what was revoked by hand"},
 
 	{reasonCredUnreachable, 503, "the credential's issuer cannot be reached", "try again later; your code is not at fault"},
 	{reasonCredRefused, 503, "the credential's issuer refused", "tell the credential's owner; your code is not at fault"},
@@ -145,6 +153,7 @@ var reasonTable = []ReasonInfo{
 	{reasonTimeout, 504, "the SaaS did not answer in time", "try again later"},
 	{reasonReset, 502, "the SaaS closed the connection", "try again"},
 	{reasonProtocol, 502, "the SaaS spoke another protocol than before", "try again"},
+	{reasonEncoded, 502, "the SaaS sent an answer in which egret cannot mask the credential", "tell the policy's owner: responses.mask is set, and this SaaS does not answer uncompressed"},
 	{reasonUpstreamProxy, 502, "the corporate proxy did not open the connection", "tell the platform team"},
 
 	{reasonTooMany, 429, "too many connections", "close idle connections or ask for a higher limit"},

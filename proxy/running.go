@@ -116,7 +116,7 @@ func (x *exchange) markStarted(now time.Time) {
 func (x *exchange) startRecord(now time.Time) audit.Record {
 	rec := x.c.record(audit.KindStreamStart)
 	rec.ID, rec.Time, rec.Method = x.rec.ID, x.start, x.ask.Method
-	rec.Verdict, rec.PolicySet = x.decision.Verdict.String(), x.rec.PolicySet
+	rec.Verdict, rec.PolicySet, rec.Operation = x.decision.Verdict.String(), x.rec.PolicySet, x.rec.Operation
 	if r := x.decision.Rule; r != nil {
 		rec.Policy, rec.PolicyDigest, rec.Owner = r.Policy, r.Digest, r.Owner
 		rec.Environment, rec.PathTemplate = r.Environment, r.PathTemplate

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/egret-proxy/egret/policy"
+	"github.com/egret-proxy/egret/policy/minting"
 )
 
 const (
@@ -35,6 +36,8 @@ func (x *AccessPolicy) Validate() []Fault {
 	f.oneOf("spec.mode", x.Spec.Mode, "", "enforce", modeObserve)
 	f.upgrade(x.Spec.Upgrade)
 	f.allowHeaders(x.Spec.AllowHeaders)
+	f.allowQuery(x.Spec.AllowQuery)
+	f.minting(x.Spec.Minting)
 	f.duration("spec.maxStream", x.Spec.MaxStream, span{time.Second, 365 * 24 * time.Hour})
 	return f
 }
@@ -54,6 +57,10 @@ func (f *faults) allow(path string, a *Allow) {
 		f.wrong(at(path+".paths", i), p, policy.CheckTemplate(p, a.Encoded))
 	}
 	f.distinct(path+".paths", a.Paths)
+	for i, op := range a.Operations {
+		f.wrong(at(path+".operations", i), op, policy.CheckOperation(op))
+	}
+	f.distinct(path+".operations", a.Operations)
 }
 
 func (f *faults) method(path, m string) {
@@ -108,6 +115,29 @@ func (f *faults) allowHeaders(list []string) {
 	f.distinct("spec.allowHeaders", seen)
 }
 
+func (f *faults) allowQuery(list []string) {
+	for i, name := range list {
+		if strings.Trim(name, queryName+"$") != "" || name == "" {
+			f.bad(at("spec.allowQuery", i), name, "must be letters, digits and -._~$")
+		}
+	}
+	f.distinct("spec.allowQuery", list)
+}
+
+// minting checks the ids of calls that hand out secrets.
+func (f *faults) minting(list []string) {
+	if len(list) == 0 {
+		return
+	}
+	known := minting.Builtin()
+	for i, id := range list {
+		if !known.Knows(id) {
+			f.add(Fault{at("spec.minting", i), id, "must be the id of a call that hands out a secret", didYouMean(id, known.IDs())})
+		}
+	}
+	f.distinct("spec.minting", list)
+}
+
 // credentialHeader reports headers that only a Credential may set (MUST H2).
 func credentialHeader(name string) bool {
 	switch spelling(name) {
@@ -135,13 +165,14 @@ func (x *AccessPolicy) rules(common policy.Rule) []*policy.Rule {
 	common.Policy, common.Owner = x.Metadata.Name, x.Spec.Owner
 	common.Expires, common.ReviewBy = f.date("", x.Spec.Expires), f.date("", x.Spec.ReviewBy)
 	common.AllowHeaders = canonicalHeaders(x.Spec.AllowHeaders)
+	common.AllowQuery, common.Minting = slices.Clone(x.Spec.AllowQuery), slices.Clone(x.Spec.Minting)
 	common.Observe = x.Spec.Mode == modeObserve
 	common.Upgrade = []string{"websocket"}
 	if x.Spec.Upgrade != nil {
 		common.Upgrade = slices.Clone(*x.Spec.Upgrade)
 	}
 	if r := x.Spec.Responses; r != nil {
-		common.SetCookie, common.WWWAuth = r.SetCookie, r.WWWAuthenticate
+		common.SetCookie, common.WWWAuth, common.Mask = r.SetCookie, r.WWWAuthenticate, r.Mask
 	}
 	if d, err := time.ParseDuration(x.Spec.MaxStream); err == nil {
 		common.MaxStream = d
@@ -155,6 +186,7 @@ func (x *AccessPolicy) rules(common policy.Rule) []*policy.Rule {
 		for _, p := range a.Paths {
 			r := common
 			r.PathTemplate, r.Methods, r.Encoded = p, slices.Clone(a.Methods), a.Encoded
+			r.Operations = slices.Clone(a.Operations)
 			out = append(out, &r)
 		}
 	}

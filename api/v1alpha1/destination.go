@@ -12,6 +12,8 @@ import (
 	"golang.org/x/net/publicsuffix"
 
 	"github.com/egret-proxy/egret/policy"
+	"github.com/egret-proxy/egret/policy/minting"
+	"github.com/egret-proxy/egret/policy/operation"
 )
 
 const interceptNever = "never"
@@ -31,12 +33,17 @@ func (x *Destination) Validate() []Fault {
 	if x.Spec.tunnelled() {
 		f.absent("spec.tls", x.Spec.TLS != nil, "with intercept: never")
 		f.absent("spec.refused", x.Spec.Refused != nil, "with intercept: never")
+		f.absent("spec.operation", x.Spec.Operation != "", "with intercept: never")
+		f.absent("spec.operationField", x.Spec.OperationField != "", "with intercept: never")
+		f.absent("spec.bodyCredentials", len(x.Spec.BodyCredentials) > 0, "with intercept: never")
 		return f
 	}
 	if x.Spec.TLS != nil {
 		f.file("spec.tls.roots", x.Spec.TLS.Roots)
 	}
 	f.refused(x.Spec.Refused)
+	f.operation(&x.Spec)
+	f.bodyCredentials(x.Spec.BodyCredentials)
 	return f
 }
 
@@ -101,6 +108,37 @@ func (f *faults) refused(r *Refused) {
 	}
 }
 
+// operation checks the extractor.
+func (f *faults) operation(s *DestinationSpec) {
+	const path = "spec.operation"
+	f.oneOf(path, s.Operation, append([]string{""}, operation.Kinds()...)...)
+	f.absent("spec.operationField", s.Operation != operation.Form && s.OperationField != "", "without operation: form")
+	if s.Operation == operation.Form {
+		_, err := operation.New(s.Operation, s.OperationField)
+		f.wrong("spec.operationField", s.OperationField, err)
+	}
+	needsAWS := minting.Builtin().At(s.Hosts).NeedsOperations()
+	for i, h := range s.Hosts {
+		atAWS := operation.AWSHost("x." + strings.ToLower(strings.TrimPrefix(h, "*.")))
+		switch {
+		case s.Operation == operation.AWS && !atAWS:
+			f.add(Fault{at("spec.hosts", i), h, "must be a host of AWS with operation: aws", "operation: s3 reads the S3 API elsewhere"})
+		case s.Operation != "" && s.Operation != operation.AWS && atAWS && needsAWS:
+			f.add(Fault{path, s.Operation, "must be aws at a host where calls of AWS hand out secrets", "list such hosts in a destination of their own"})
+			return
+		}
+	}
+}
+
+func (f *faults) bodyCredentials(list []string) {
+	for i, name := range list {
+		if strings.Trim(name, queryName) != "" || name == "" || len(name) > 64 {
+			f.bad(at("spec.bodyCredentials", i), name, "must be 1 to 64 letters, digits and -._~")
+		}
+	}
+	f.distinct("spec.bodyCredentials", list)
+}
+
 // compile makes the policy's form of a valid Destination, without its roots.
 func (x *Destination) compile() *policy.Destination {
 	var f faults // of a valid object none arise
@@ -111,6 +149,11 @@ func (x *Destination) compile() *policy.Destination {
 		Intercept:    !x.Spec.tunnelled(),
 		Dial:         x.Spec.Dial,
 		AllowPrivate: f.prefixes("", x.Spec.AllowPrivate),
+
+		BodyCredentials: slices.Clone(x.Spec.BodyCredentials),
+	}
+	if x.Spec.Operation != "" {
+		d.Operation, _ = operation.New(x.Spec.Operation, x.Spec.OperationField) // validated
 	}
 	if x.Spec.Ports != nil {
 		d.Ports = nil

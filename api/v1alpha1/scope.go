@@ -46,10 +46,16 @@ func (c *compiler) scopedPolicy(p *accessPolicy, w *workload) {
 	if len(p.spec.Spec.AllowHeaders) > 0 {
 		c.fault(p.index, Fault{"spec.allowHeaders", list(p.spec.Spec.AllowHeaders), rule, hint})
 	}
+	if list := list(p.spec.Spec.AllowQuery); list != "" {
+		c.fault(p.index, Fault{"spec.allowQuery", list, rule, hint})
+	}
+	if list := list(p.spec.Spec.Minting); list != "" {
+		c.fault(p.index, Fault{"spec.minting", list, rule, hint})
+	}
 	if p.spec.Spec.Mode == modeObserve { // what policy forbids would be forwarded
 		c.fault(p.index, Fault{"spec.mode", modeObserve, "must not be observe in a source that has a scope", hint})
 	}
-	if r := p.spec.Spec.Responses; r != nil && *r != (Responses{}) {
+	if r := p.spec.Spec.Responses; r != nil && (r.SetCookie || r.WWWAuthenticate) { // to mask more is no right
 		c.fault(p.index, Fault{"spec.responses", "", rule, hint})
 	}
 }

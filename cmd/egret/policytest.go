@@ -42,6 +42,7 @@ against that of --policy. A test file looks like this:
     - name: the dashboard may post
       as: spiffe://acme.example/ns/qa/sa/dashboard
       request: POST https://slack.com/api/chat.postMessage
+      operations: [query:viewer]   # optional: what it does, where its body tells
       at: 2026-12-01T05:10:00Z     # optional: now
       evidence: sidecar            # optional: the first that the Workload accepts
       want: allow                  # or deny, tunnel
@@ -131,7 +132,7 @@ func runPolicyTest(p *policy.Policy, t config.Test) (tested, error) {
 		return tested{}, fmt.Errorf("reason %q: must be a reason of egret, layer and code, such as %s", t.Reason, policy.ReasonNoPolicy)
 	}
 	method, raw, _ := strings.Cut(t.Request, " ")
-	o := whyOptions{at: t.At}
+	o := whyOptions{at: t.At, operations: t.Operations}
 	ask, query, err := o.parseURL(method, strings.TrimSpace(raw))
 	if err != nil {
 		return tested{}, fmt.Errorf("request: %w", err)

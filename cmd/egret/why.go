@@ -23,6 +23,7 @@ import (
 
 type whyOptions struct {
 	as, evidence, at string
+	operations       []string
 	file             string
 	policies         []string
 	auditFile        string
@@ -71,6 +72,7 @@ Exit code: 0 allowed, 3 denied, 1 could not tell.`,
 	f := cmd.Flags()
 	f.StringVar(&o.as, "as", "", "SPIFFE ID of the caller")
 	f.StringVar(&o.evidence, "evidence", "", "evidence of the caller (default: the first that its Workload accepts)")
+	f.StringArrayVar(&o.operations, "operation", nil, "what the request does, where its body tells, such as query:repository (may be repeated)")
 	f.StringVar(&o.at, "at", "", "when, as 2026-12-01T05:10:00Z (default: now)")
 	f.StringVarP(&o.file, "config", "c", "", "settings of the node, for its policy, audit file and admin socket")
 	f.StringArrayVar(&o.policies, "policy", nil, "policy file or folder, instead of -c (may be repeated)")
@@ -126,6 +128,7 @@ type explained struct {
 	Reason   policy.Reason `json:"reason,omitempty"`
 	Why      string        `json:"why"`
 	Hint     string        `json:"hint,omitempty"`
+	Minting  string        `json:"minting,omitempty"` // id of the call that would hand out a secret
 	Policy   string        `json:"policy,omitempty"`
 	Owner    string        `json:"owner,omitempty"`
 	Workload string        `json:"workload,omitempty"`
@@ -174,7 +177,8 @@ func (o *whyOptions) tellExplanation(w io.Writer, x policy.Explanation, method s
 	for _, m := range x.Nearest {
 		out.Nearest = append(out.Nearest, missed{m.Rule.Policy, m.Rule.Owner, m.Why})
 	}
-	out.Hint = methodHint(method, out.Reason)
+	out.Hint = hint(x, method)
+	out.Minting = x.Decision.Minting
 	if o.out.json() {
 		if err := o.out.write(w, out); err != nil {
 			return err
@@ -201,7 +205,7 @@ func (o *whyOptions) walk(cmd *cobra.Command, method, raw string) error {
 	defer slow(cmd.ErrOrStderr(), "waiting for the egret at %s, which walks the whole way", socket)()
 	var walk proxy.Walk
 	err = ops.Do(cmd.Context(), ops.Dial(socket), ops.Call{Method: http.MethodPost, Path: "/v1/walk", Out: &walk, In: node.WalkRequest{
-		ID: o.as, Method: ask.Method, Target: ask.Target.String(), Path: ask.Path, Query: query,
+		ID: o.as, Method: ask.Method, Target: ask.Target.String(), Path: ask.Path, Query: query, Operations: ask.Operations,
 	}})
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/egret-proxy/egret/policy"
+	"github.com/egret-proxy/egret/policy/operation"
 	"github.com/egret-proxy/egret/proxy"
 )
 
@@ -42,7 +43,8 @@ func (o *whyOptions) parseURL(method, raw string) (policy.Request, string, error
 	if i := strings.IndexByte(rest, '/'); i >= 0 {
 		path = rest[i:]
 	}
-	return policy.Request{Target: t, Method: method, Path: path, At: at}, u.RawQuery, nil
+	ask := policy.Request{Target: t, Method: method, Path: path, At: at, Operations: o.operations, Read: len(o.operations) > 0}
+	return ask, u.RawQuery, nil
 }
 
 // withoutSecrets is a URL as a message may show it: without user information and query.
@@ -63,18 +65,48 @@ func withoutSecrets(raw string) string {
 // refused whatever policy says.
 func judge(p *policy.Policy, ask policy.Request, query string) policy.Explanation {
 	x := p.Explain(ask)
+	if e := x.Decision.Extract; e != nil && !ask.Read { // some operations stand in method, path and query
+		r := operation.Request{Method: ask.Method, Host: ask.Target.Host, Path: ask.Path, Query: query}
+		if ops, err := e.Extract(&r); err == nil {
+			ask.Operations, ask.Read = ops, true
+			x = p.Explain(ask)
+		}
+	}
 	if x.Admission.Verdict != policy.Allow { // refused, or tunnelled unread, before any request is read
 		return x
 	}
 	reason, why := proxy.PreviewMethod(ask.Method)
 	if d := x.Decision; reason == "" && d.Verdict == policy.Allow && !d.Observed {
-		reason, why = proxy.PreviewQuery(query)
+		reason, why = proxy.PreviewQuery(query, d.Rule)
 	}
 	if reason != "" {
 		x.Decision = policy.Decision{Verdict: policy.Deny, Reason: reason, Workload: x.Decision.Workload}
 		x.Why, x.Nearest = why, nil
 	}
 	return x
+}
+
+// hint helps who has asked for less, or in another way, than can be answered.
+func hint(x policy.Explanation, method string) string {
+	if x.Decision.Extract != nil {
+		return "say what the request does: --operation " + example(x.Decision.Extract)
+	}
+	return methodHint(method, x.Decision.Reason)
+}
+
+// example is an operation as an extractor writes it.
+func example(e *operation.Extractor) string {
+	switch e.Kind() {
+	case operation.AWS:
+		return "sts:AssumeRole"
+	case operation.S3:
+		return "s3:GetObject"
+	case operation.GraphQL:
+		return "query:viewer"
+	case operation.JSONRPC:
+		return "tools/call:NAME"
+	}
+	return "NAME"
 }
 
 // methodHint helps who has written a method as no server takes it.

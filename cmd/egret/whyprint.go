@@ -28,6 +28,7 @@ func printExplained(w io.Writer, x explained) {
 		row("why", x.Why)
 	}
 	row("hint", x.Hint)
+	row("minting", x.Minting)
 	row("workload", x.Workload)
 	row("policy", x.Policy)
 	row("owner", x.Owner)
@@ -75,7 +76,7 @@ func printRecord(w io.Writer, r *audit.Record) {
 		who += " (" + r.Evidence + ")"
 	}
 	rows := [][2]string{
-		{"id", r.ID}, {"when", r.Time.UTC().Format(time.RFC3339Nano)}, {"kind", r.Kind}, {"who", who}, {"what", strings.TrimSpace(r.Method + " " + r.Host + " " + r.PathTemplate)},
+		{"id", r.ID}, {"when", r.Time.UTC().Format(time.RFC3339Nano)}, {"kind", r.Kind}, {"who", who}, {"what", strings.TrimSpace(r.Method + " " + r.Host + " " + r.PathTemplate)}, {"operation", r.Operation},
 		{"verdict", r.Verdict}, {"reason", reason}, {"detail", r.Detail}, {"policy", r.Policy}, {"owner", r.Owner},
 		{"credential", strings.TrimSpace(r.Credential + " " + r.Fingerprint)}, {"status", statusText(r.Status)}, {"fault of", blame(r)},
 		{"upstream", strings.TrimSpace(r.UpstreamIP + " " + r.UpstreamID)},

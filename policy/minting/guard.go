@@ -15,10 +15,14 @@ const awsHost = "aws:"
 // Guard is the part of a list that may concern the hosts of one destination. Immutable
 // and safe for concurrent use; nil concerns nothing.
 type Guard struct {
-	byKey map[string][]*Entry // entries with a path, by their longest literal segment
-	loose []*Entry            // those without a literal segment
-	calls []*Entry            // entries with operations
+	byKey  map[string][]*Entry // entries with a path, by their last literal segment
+	starts [maxKey][256]bool   // whether a key has this length and this first byte, in either case
+	loose  []*Entry            // those without a literal segment
+	calls  []*Entry            // entries with operations
 }
+
+// maxKey is more bytes than a key has.
+const maxKey = 40
 
 // Call is what a guard looks at.
 type Call struct {
@@ -49,6 +53,9 @@ func (l *List) At(hosts []string) *Guard {
 			g.loose = append(g.loose, e)
 		default:
 			g.byKey[e.key] = append(g.byKey[e.key], e)
+			for _, c := range []byte{e.key[0], upper(e.key[0])} {
+				g.starts[len(e.key)][c] = true
+			}
 		}
 	}
 	return g
@@ -96,7 +103,7 @@ func (g *Guard) Check(c Call) Finding {
 			return Finding{Entry: e}
 		}
 	}
-	return Finding{Entry: g.path(c)}
+	return Finding{Entry: g.path(&c)}
 }
 
 // names reports whether an operation is one of the entry's.
@@ -106,8 +113,11 @@ func (e *Entry) names(op string) bool {
 
 // path returns the entry whose path the call's path is in one of its readings: as it is
 // split by its slashes and decoded then, and as it is once all of it is decoded.
-func (g *Guard) path(c Call) *Entry {
+func (g *Guard) path(c *Call) *Entry {
 	if !strings.Contains(c.Path, "%") {
+		if len(g.loose) == 0 && !g.mayMatch(c.Path) {
+			return nil
+		}
 		var buf [32]string // on the stack
 		return g.reading(c, appendSegments(buf[:0], c.Path))
 	}
@@ -121,34 +131,63 @@ func (g *Guard) path(c Call) *Entry {
 	return g.reading(c, appendSegments(nil, decode(c.Path)))
 }
 
-func (g *Guard) reading(c Call, segments []string) *Entry {
-	for i, s := range segments {
-		if e := g.keyed(c, segments, s); e != nil {
-			return e
+// mayMatch reports whether some segment of a path without escapes is a key, or becomes one
+// without what stands behind it. It is all that most requests cost.
+func (g *Guard) mayMatch(path string) bool {
+	for path != "" {
+		s, rest, _ := strings.Cut(path, "/")
+		if path = rest; s == "" {
+			continue
 		}
+		if last := s[len(s)-1]; last == '.' || last == ' ' || strings.IndexByte(s, ';') >= 0 || len(g.keyed(s)) > 0 {
+			return true
+		}
+		if dot := strings.LastIndexByte(s, '.'); dot > 0 && len(g.keyed(s[:dot])) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *Guard) reading(c *Call, segments []string) *Entry {
+	var tried map[*Entry]bool // of a long path, in which a segment may stand often
+	if len(segments) > manySegments {
+		tried = map[*Entry]bool{}
+	}
+	for i, s := range segments {
+		list := g.keyed(s)
 		if dot := strings.LastIndexByte(s, '.'); dot > 0 && i == len(segments)-1 {
-			if e := g.keyed(c, segments, s[:dot]); e != nil {
-				return e
-			}
+			list = slices.Concat(list, g.keyed(s[:dot]))
+		}
+		if len(list) == 0 || tried[list[0]] {
+			continue
+		}
+		if tried != nil {
+			tried[list[0]] = true
+		}
+		if e := first(list, c, segments); e != nil {
+			return e
 		}
 	}
 	return first(g.loose, c, segments)
 }
 
-// keyed tries the entries whose key is a segment, in whatever case.
-func (g *Guard) keyed(c Call, segments []string, s string) *Entry {
-	var buf [64]byte // keys are shorter
-	if len(s) > len(buf) {
+const manySegments = 32
+
+// keyed returns the entries whose key is a segment, in whatever case.
+func (g *Guard) keyed(s string) []*Entry {
+	if s == "" || len(s) >= maxKey || !g.starts[len(s)][s[0]] {
 		return nil
 	}
+	var buf [maxKey]byte
 	low := buf[:len(s)]
 	for i := range len(s) {
 		low[i] = lower(s[i])
 	}
-	return first(g.byKey[string(low)], c, segments)
+	return g.byKey[string(low)]
 }
 
-func first(list []*Entry, c Call, segments []string) *Entry {
+func first(list []*Entry, c *Call, segments []string) *Entry {
 	for _, e := range list {
 		if e.hasMethod(c.Method) && match(e.path, segments) && !slices.Contains(c.Allowed, e.ID) && e.concerns(c.Host) {
 			return e

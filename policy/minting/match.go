@@ -55,7 +55,10 @@ func appendSegment(out []string, s string) []string {
 	if i := strings.IndexByte(s, ';'); i >= 0 {
 		s = s[:i]
 	}
-	if s = strings.TrimRight(s, " .\t"); s == "" {
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '.' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	if s == "" {
 		return out
 	}
 	return append(out, s)
@@ -116,6 +119,13 @@ func glob(pattern, s string) bool {
 		t++
 	}
 	return t == len(pattern)
+}
+
+func upper(c byte) byte {
+	if 'a' <= c && c <= 'z' {
+		return c + 'A' - 'a'
+	}
+	return c
 }
 
 func lower(c byte) byte {

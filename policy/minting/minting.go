@@ -27,7 +27,7 @@ type Entry struct {
 	host       string
 	methods    []string // nil: all
 	path       []string // segments of the template, lower case
-	key        string   // the longest literal segment, "" where there is none
+	key        string   // the last literal segment, "" where there is none
 	operations []string // lower case
 }
 
@@ -107,14 +107,15 @@ func parseEntry(line string) (*Entry, error) {
 		return nil, fmt.Errorf("path %q must be in lower case", f[3])
 	default:
 		e.path = strings.Split(f[3][1:], "/")
-		e.key = longestLiteral(e.path)
+		e.key = lastLiteral(e.path)
 	}
 	return e, nil
 }
 
-func longestLiteral(segments []string) (key string) {
+// lastLiteral is what a path is found by: names of calls stand at the end.
+func lastLiteral(segments []string) (key string) {
 	for _, s := range segments {
-		if !strings.Contains(s, "*") && len(s) > len(key) {
+		if !strings.Contains(s, "*") {
 			key = s
 		}
 	}

@@ -47,6 +47,8 @@ type WalkRequest struct {
 	Target string `json:"target"` // host:port
 	Path   string `json:"path"`
 	Query  string `json:"query,omitempty"`
+	// Operations are what the request does, where its body tells.
+	Operations []string `json:"operations,omitempty"`
 }
 
 // buildAdmin makes the admin socket's routes, where it is configured.
@@ -127,7 +129,9 @@ func (n *Node) handleWalk(w http.ResponseWriter, r *http.Request) {
 		ops.WriteError(w, http.StatusConflict, err.Error())
 		return
 	}
-	ops.WriteJSON(w, n.Walk(r, caller, policy.Request{Target: t, Method: ask.Method, Path: ask.Path, At: time.Now()}, ask.Query))
+	ops.WriteJSON(w, n.Walk(r, caller, policy.Request{
+		Target: t, Method: ask.Method, Path: ask.Path, At: time.Now(), Operations: ask.Operations, Read: len(ask.Operations) > 0,
+	}, ask.Query))
 }
 
 // Walk asks the data path.
