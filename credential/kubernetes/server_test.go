@@ -180,7 +180,7 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request) {
 	from, err := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
 	seconds, err2 := strconv.Atoi(r.URL.Query().Get("timeoutSeconds"))
 	if err != nil || err2 != nil || r.URL.Query().Get("allowWatchBookmarks") != "true" {
-		a.fail(w, 400, "BadRequest")
+		a.fail(w, 500, "InternalError") // so it does
 		return
 	}
 	a.mu.Lock()
@@ -290,7 +290,7 @@ func (a *apiServer) checkRequest(account string, q *tokenRequest) (int, error) {
 	case q.Spec.Bound == nil:
 		return 0, nil
 	case q.Spec.Bound.APIVersion != "v1" || q.Spec.Bound.Kind != "Pod":
-		return 422, errors.New("Invalid")
+		return 400, errors.New("BadRequest")
 	case a.pods[q.Spec.Bound.Name] == "":
 		return 404, errors.New("NotFound")
 	case q.Spec.Bound.UID != "" && q.Spec.Bound.UID != a.pods[q.Spec.Bound.Name]:

@@ -24,7 +24,9 @@ import (
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
-// MaxAge bounds how long a review is believed; a deleted pod is known for no longer.
+// MaxAge bounds how long a review is believed; a deleted pod is known for no longer, but
+// for the 10 s in which kube-apiserver itself goes on to vouch for a token that it has
+// just verified (its TokenSuccessCacheTTL, which has no setting).
 const MaxAge = 60 * time.Second
 
 // Defaults of Options.
