@@ -6,6 +6,7 @@ package config
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -42,7 +43,7 @@ type Bundle struct {
 	Objects  []api.Object // what it was compiled from, for reports
 	Files    []string     // every file that was read or is named as the place of a secret
 	Snapshot Snapshot     // of the policy folders and Files, from before they were read, for Watch
-	Notes    []string     // what LoadOptions.SecretsElsewhere has let pass, one sentence each
+	Notes    []string     // what is no fault and worth knowing, one sentence each: previews, and what LoadOptions.SecretsElsewhere has let pass
 	Digest   string       // changes with every object, root and bound that a decision depends on
 }
 
@@ -64,10 +65,20 @@ func Load(node *Node, opt LoadOptions) (*Bundle, Faults) {
 	if len(l.faults) > 0 {
 		return nil, l.faults.sorted()
 	}
+	l.previews(compiled)
 	return &Bundle{
 		Node: node, Compiled: compiled, Objects: docs.Objects, Digest: compiled.Set.Digest,
 		Files: slices.Concat(docs.Files, l.files), Snapshot: l.seen, Notes: l.notes,
 	}, nil
+}
+
+// previews notes the providers that no real issuer has tested.
+func (l *loader) previews(c *api.Compiled) {
+	for i := range c.Credentials {
+		if x := &c.Credentials[i]; x.Preview {
+			l.notes = append(l.notes, fmt.Sprintf("credential %q: provider %s is a preview, not tested against a real issuer", x.Name, x.Provider.Kind()))
+		}
+	}
 }
 
 func policyRoots(node *Node) []string {

@@ -14,8 +14,25 @@ import (
 )
 
 func (l *loader) provider(i int, p *api.Provider) {
+	l.assertion(i, p)
 	for _, s := range p.Secrets() {
 		l.secret(i, s.Path, s.Source)
+	}
+}
+
+// assertion keeps apart what callers show to egret and what egret shows to others: a
+// JWT-SVID for a listener's audience would let its receiver speak to egret as the workload
+// (MUST I10).
+func (l *loader) assertion(i int, p *api.Provider) {
+	to := p.Assertion()
+	if to == "" {
+		return
+	}
+	for _, x := range l.node.Listeners {
+		if is := x.Identify.JWTSVID; is != nil && is.Audience == to {
+			l.bad(i, "spec.provider."+p.Kind(), to, "must not show others a JWT-SVID for the audience of listener "+x.Name+", which takes it for the workload",
+				"give the listener an audience of its own")
+		}
 	}
 }
 
