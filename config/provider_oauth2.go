@@ -4,8 +4,11 @@
 package config
 
 import (
+	"time"
+
 	api "github.com/egret-proxy/egret/api/v1alpha1"
 	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/credential/issuer/rotation"
 	"github.com/egret-proxy/egret/credential/oauth2"
 )
 
@@ -15,9 +18,18 @@ func (b *builder) oauth2(p *api.OAuth2Provider) (credential.Provider, error) {
 		return nil, err
 	}
 	cfg := oauth2.Config{
-		TokenURL: p.TokenURL, ClientID: p.ClientID, ClientAuth: p.ClientAuth, AssertionAudience: p.AssertionAudience,
+		Grant: p.Grant, TokenURL: p.TokenURL, RevocationURL: p.RevocationURL,
+		ClientID: p.ClientID, ClientAuth: p.ClientAuth, AssertionAudience: p.AssertionAudience,
+		SubjectAudience: p.SubjectAudience, RequestedTokenType: p.RequestedTokenType,
 		Scopes: p.Scopes, Audience: p.Audience, Resource: p.Resource,
-		Roots: to.Roots, Dial: to.Dial, Proxy: to.Proxy, Logger: to.Logger,
+		ClientKey: oauth2.ClientKey{ID: p.KeyID, Algorithm: p.Algorithm}, Issuer: to,
+	}
+	if p.PrivateKey != nil {
+		cfg.ClientKey.Key = b.pem(p.PrivateKey)
+	}
+	if p.StateFile != "" {
+		cfg.State = b.rotation(p.StateFile)
+		cfg.State.Grace, _ = time.ParseDuration(p.RefreshGrace) // checked at load; zero where absent
 	}
 	if p.ClientSecret != nil {
 		key, err := b.stored(p.ClientSecret)
@@ -26,5 +38,16 @@ func (b *builder) oauth2(p *api.OAuth2Provider) (credential.Provider, error) {
 		}
 		cfg.ClientSecret = key.Value
 	}
-	return oauth2.New(cfg)
+	v, err := oauth2.New(cfg)
+	if err != nil {
+		return nil, err // not v, which would be a provider that is a nil pointer
+	}
+	return v, nil
+}
+
+// rotation keeps a refresh token in a file that replicas share, with its lock beside it.
+func (b *builder) rotation(path string) oauth2.Rotation {
+	return oauth2.Rotation{
+		Store: rotation.NewFile(path), Lease: rotation.NewLock(path + ".lock"), Timing: rotation.Timing{Life: b.c.TTL},
+	}
 }

@@ -4,54 +4,241 @@
 package oauth2
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/credential/exchange"
+	"github.com/egret-proxy/egret/credential/issuer"
+	"github.com/egret-proxy/egret/credential/issuer/issuertest"
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
-func TestEveryClientAuth(t *testing.T) {
-	for _, auth := range []string{ClientSecretBasic, ClientSecretPost, JWTSPIFFE} {
-		t.Run(auth, func(t *testing.T) {
-			s := newServer(t, auth)
-			s.want = url.Values{"scope": {"a b:c"}, "audience": {"https://api.example"}, "resource": {"https://r.example/x"}}
-			p := s.provider(func(c *Config) {
-				c.Scopes, c.Audience, c.Resource = []string{"a", "b:c"}, "https://api.example", "https://r.example/x"
-				c.TokenURL += "?tenant=1"
+func TestEveryClientAuthWithEveryGrant(t *testing.T) {
+	for _, grant := range []string{ClientCredentials, TokenExchange, JWTBearer} {
+		for _, auth := range auths() {
+			if auth == None && grant == ClientCredentials {
+				continue
+			}
+			t.Run(grant+"/"+auth, func(t *testing.T) {
+				s := newServer(t, auth, grant)
+				s.want = url.Values{"scope": {"a b:c"}, "audience": {"https://api.example"}, "resource": {"https://r.example/x"}}
+				p := s.provider(func(c *Config) {
+					c.Scopes, c.Audience, c.Resource = []string{"a", "b:c"}, "https://api.example", "https://r.example/x"
+					c.TokenURL += "?tenant=1"
+				})
+				sub := s.subject()
+				tok, err := p.Fetch(t.Context(), credential.Key{Scopes: "ignored"}, sub)
+				if err != nil || tok.Values["token"].Reveal() != "at-1" || tok.Lifetime > time.Hour || tok.Lifetime < 59*time.Minute {
+					t.Fatalf("%+v, %v; %q", tok, err, s.bad)
+				}
+				var want []string
+				if grant != ClientCredentials {
+					want = append(want, subjectAud)
+				}
+				if auth == JWTSPIFFE {
+					want = append(want, issuerName)
+				}
+				if fmt.Sprint(sub.Asked()) != fmt.Sprint(want) {
+					t.Errorf("SVIDs asked for: %q, want %q", sub.Asked(), want)
+				}
 			})
-			sub := &subject{key: s.key}
-			tok, err := p.Fetch(t.Context(), credential.Key{Scopes: "ignored"}, sub)
-			if err != nil || tok.Values["token"].Reveal() != "at-1" || tok.Lifetime != time.Hour || s.bad.Load() != 0 {
-				t.Fatalf("%+v, %v", tok, err)
-			}
-			if want := auth == JWTSPIFFE; len(sub.asked) > 0 != want || want && sub.asked[0] != issuerName {
-				t.Errorf("SVIDs asked for: %q", sub.asked)
-			}
+		}
+	}
+}
+
+func TestFaultMatrix(t *testing.T) {
+	for _, auth := range []string{ClientSecretBasic, PrivateKeyJWT, JWTSPIFFE, TLSClientAuth} {
+		t.Run(auth, func(t *testing.T) {
+			s := twinOf(t, auth, TokenExchange)
+			issuertest.Matrix{
+				Twin:    func(*testing.T) http.Handler { return s },
+				Subject: s.subject(),
+				Provider: func(t *testing.T, web *issuertest.Server) credential.Provider {
+					c := s.config()
+					c.Issuer = web.Options()
+					return provide(t, c)
+				},
+				Lifetime: lifetimeMember(auth),
+				Secrets:  []string{"at-", clientSecret, url.QueryEscape(clientSecret)},
+			}.Run(t)
 		})
 	}
 }
 
-func TestWrongSecretIsRefusedAndRotationIsFollowed(t *testing.T) {
-	s := newServer(t, ClientSecretBasic)
+// lifetimeMember is empty where the certificate's end counts besides.
+func lifetimeMember(auth string) string {
+	if auth == TLSClientAuth {
+		return ""
+	}
+	return "expires_in"
+}
+
+func TestOAuthErrors(t *testing.T) {
+	s := newServer(t, ClientSecretBasic, ClientCredentials)
+	p := s.provider(nil)
+	for code, want := range map[string]credential.Kind{
+		"invalid_grant": credential.Refused, "unauthorized_client": credential.Refused, "invalid_scope": credential.Refused,
+		"access_denied": credential.Refused, "invalid_target": credential.Refused, "hush": credential.Refused,
+		"temporarily_unavailable": credential.Unreachable, "server_error": credential.Unreachable, "slow_down": credential.Unreachable,
+		"": credential.NotMinted,
+	} {
+		s.say = func(w http.ResponseWriter, _ *http.Request) {
+			answer(w, 400, map[string]any{"error": code, "error_description": "hush"})
+		}
+		_, err := p.Fetch(t.Context(), credential.Key{}, nil)
+		if e := wantError(t, err, want); strings.Contains(e.Error(), "hush") || code == "invalid_grant" && !strings.Contains(e.Error(), code) {
+			t.Errorf("%q: %v", code, e)
+		}
+	}
+	s.say = func(w http.ResponseWriter, _ *http.Request) { answer(w, 201, map[string]any{"access_token": "t", "token_type": "Bearer"}) }
+	_, err := p.Fetch(t.Context(), credential.Key{}, nil)
+	wantError(t, err, credential.NotMinted)
+}
+
+func TestTokenTypesThatNeedMore(t *testing.T) {
+	s := newServer(t, ClientSecretPost, ClientCredentials)
+	p := s.provider(nil)
+	for _, kind := range []any{"DPoP", "mac", "N_A", "", nil, 7} {
+		s.say = func(w http.ResponseWriter, _ *http.Request) {
+			answer(w, 200, map[string]any{"access_token": "t", "token_type": kind})
+		}
+		_, err := p.Fetch(t.Context(), credential.Key{}, nil)
+		wantError(t, err, credential.NotMinted)
+	}
+}
+
+// TestIssuedTokenType: RFC 8693, 2.2.1.
+func TestIssuedTokenType(t *testing.T) {
+	const idToken = "urn:ietf:params:oauth:token-type:id_token"
+	s := newServer(t, ClientSecretBasic, TokenExchange)
+	for _, c := range []struct {
+		want, issued, kind string
+		good               bool
+	}{
+		{"", exchange.TypeAccess, "Bearer", true},
+		{"", exchange.TypeJWT, "bearer", true},
+		{"", idToken, "Bearer", false},
+		{"", "", "Bearer", false},
+		{exchange.TypeAccess, exchange.TypeAccess, "Bearer", true},
+		{exchange.TypeAccess, exchange.TypeJWT, "Bearer", false},
+		{exchange.TypeAccess, exchange.TypeAccess, "N_A", false},
+		{idToken, idToken, "N_A", true},
+		{idToken, exchange.TypeAccess, "Bearer", false},
+	} {
+		p := s.provider(func(cfg *Config) { cfg.RequestedTokenType = c.want })
+		s.say = func(w http.ResponseWriter, r *http.Request) {
+			if r.PostForm.Get("requested_token_type") != c.want {
+				t.Errorf("asked for %q", r.PostForm.Get("requested_token_type"))
+			}
+			answer(w, 200, map[string]any{"access_token": "t", "token_type": c.kind, "issued_token_type": c.issued})
+		}
+		_, err := p.Fetch(t.Context(), credential.Key{}, s.subject())
+		if !c.good {
+			wantError(t, err, credential.NotMinted)
+		} else if err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// TestCertificateBoundTokens: RFC 8705, 3.
+func TestCertificateBoundTokens(t *testing.T) {
+	for bind, want := range map[string]bool{"": true, "own": true, "unbound": false} {
+		s := newServer(t, TLSClientAuth, ClientCredentials)
+		s.bind = bind
+		sub := s.subject()
+		sub.X509Life = 10 * time.Minute
+		tok, err := s.provider(nil).Fetch(t.Context(), credential.Key{}, sub)
+		if err != nil || (tok.Certificate != nil) != want {
+			t.Fatalf("%q: %v, certificate %v", bind, err, tok.Certificate != nil)
+		}
+		if !want {
+			continue
+		}
+		cert, _ := sub.X509SVID(t.Context())
+		if string(tok.Certificate.Certificate[0]) != string(cert.Certificate[0]) || tok.Lifetime > 10*time.Minute {
+			t.Errorf("%q: another certificate, or a life of %s beyond it", bind, tok.Lifetime)
+		}
+	}
+	s := newServer(t, SelfSignedTLS, ClientCredentials)
+	s.bind = "other"
+	tok, err := s.provider(nil).Fetch(t.Context(), credential.Key{}, s.subject())
+	if wantError(t, err, credential.NotMinted); tok.Certificate != nil || tok.Values != nil {
+		t.Error("a token that is bound to another certificate")
+	}
+}
+
+func TestProofsThatCannotBeMade(t *testing.T) {
+	secretOf := func(text string, err error) func() (secret.Secret, error) {
+		return func() (secret.Secret, error) { return secret.New(text), err }
+	}
+	away := errors.New("it is gone")
+	for name, c := range map[string]struct {
+		auth   string
+		change func(*Config)
+		want   credential.Kind
+	}{
+		"secret gone":    {ClientSecretBasic, func(c *Config) { c.ClientSecret = secretOf("", away) }, credential.Unreachable},
+		"secret empty":   {ClientSecretPost, func(c *Config) { c.ClientSecret = secretOf("", nil) }, credential.NotMinted},
+		"key gone":       {PrivateKeyJWT, func(c *Config) { c.ClientKey.Key = secretOf("", away) }, credential.Unreachable},
+		"key is none":    {PrivateKeyJWT, func(c *Config) { c.ClientKey.Key = secretOf("hush", nil) }, credential.NotMinted},
+		"key of a curve": {PrivateKeyJWT, func(c *Config) { c.ClientKey.Key, c.ClientKey.Algorithm = secretOf(ecPEM(t), nil), "RS256" }, credential.NotMinted},
+	} {
+		s := newServer(t, c.auth, ClientCredentials)
+		_, err := s.provider(c.change).Fetch(t.Context(), credential.Key{}, nil)
+		if e := wantError(t, err, c.want); s.Asked() != 0 || strings.Contains(e.Error(), "hush") {
+			t.Errorf("%s: the server was asked, or %v", name, e)
+		}
+	}
+}
+
+func TestNoIdentityNoRequest(t *testing.T) {
+	for _, auth := range []string{JWTSPIFFE, TLSClientAuth} {
+		s := newServer(t, auth, ClientCredentials)
+		p := s.provider(nil)
+		_, err := p.Fetch(t.Context(), credential.Key{}, nil)
+		wantError(t, err, credential.Unconfigured)
+		sub := s.subject()
+		sub.Err = errors.New("agent is away")
+		_, err = p.Fetch(t.Context(), credential.Key{}, sub)
+		wantError(t, err, credential.Unreachable)
+		over := s.subject()
+		over.X509Life, over.Life = -time.Minute, -time.Minute
+		_, err = p.Fetch(t.Context(), credential.Key{}, over)
+		wantError(t, err, credential.NotMinted)
+		if s.Asked() != 0 {
+			t.Errorf("%s: the server was asked", auth)
+		}
+	}
+}
+
+func TestMUST_I10_AnSVIDForOthersTooIsNotPresented(t *testing.T) {
+	for _, c := range [][2]string{{JWTSPIFFE, ClientCredentials}, {None, TokenExchange}, {None, JWTBearer}} {
+		s := newServer(t, c[0], c[1])
+		sub := s.subject()
+		sub.Audience = []string{issuerName, subjectAud}
+		_, err := s.provider(nil).Fetch(t.Context(), credential.Key{}, sub)
+		if wantError(t, err, credential.NotMinted); s.Asked() != 0 {
+			t.Errorf("%s: the server was asked", c)
+		}
+	}
+}
+
+func TestSecretRotationIsFollowed(t *testing.T) {
+	s := newServer(t, ClientSecretBasic, ClientCredentials)
 	now := "old"
 	p := s.provider(func(c *Config) { c.ClientSecret = func() (secret.Secret, error) { return secret.New(now), nil } })
 	_, err := p.Fetch(t.Context(), credential.Key{}, nil)
-	if e := wantError(t, err, credential.Refused); !strings.Contains(e.Error(), "invalid_client") || strings.Contains(e.Error(), "id or secret") {
+	if e := wantError(t, err, credential.Refused); !strings.Contains(e.Error(), "invalid_client") {
 		t.Errorf("%v", e)
 	}
 	now = clientSecret
@@ -60,185 +247,42 @@ func TestWrongSecretIsRefusedAndRotationIsFollowed(t *testing.T) {
 	}
 }
 
-func TestClientSecretThatCannotBeRead(t *testing.T) {
-	s := newServer(t, ClientSecretPost)
-	for want, read := range map[credential.Kind]func() (secret.Secret, error){
-		credential.Unreachable: func() (secret.Secret, error) { return secret.Secret{}, errors.New("file is gone") },
-		credential.NotMinted:   func() (secret.Secret, error) { return secret.Secret{}, nil },
-	} {
-		p := s.provider(func(c *Config) { c.ClientSecret = read })
-		_, err := p.Fetch(t.Context(), credential.Key{}, nil)
-		wantError(t, err, want)
+// TestRevocation: RFC 7009, with every proof; a token is ended once and by its own text.
+func TestRevocation(t *testing.T) {
+	for _, auth := range auths() {
+		s := newServer(t, auth, JWTBearer)
+		p := s.provider(func(c *Config) { c.RevocationURL = issuerName + "/revoke" })
+		tok, err := p.Fetch(t.Context(), credential.Key{}, s.subject())
+		if err != nil || tok.Revoke == nil {
+			t.Fatalf("%s: %v; %q", auth, err, s.bad)
+		}
+		if err := tok.Revoke(t.Context()); err != nil || !s.revoked["at-1"] || len(s.revoked) != 1 {
+			t.Errorf("%s: %v, %v; %q", auth, err, s.revoked, s.bad)
+		}
+		s.Break(find(t, "503 with Retry-After"))
+		if e := wantError(t, tok.Revoke(t.Context()), credential.Unreachable); e.RetryAfter != 7*time.Second || !strings.Contains(e.Error(), "revocation endpoint") {
+			t.Errorf("%s: %v", auth, e)
+		}
 	}
-	if s.bad.Load()+s.issued.Load() != 0 {
-		t.Error("the server was asked")
+	s := newServer(t, ClientSecretPost, ClientCredentials)
+	if tok, err := s.provider(nil).Fetch(t.Context(), credential.Key{}, nil); err != nil || tok.Revoke != nil {
+		t.Errorf("without a URL: %v", err)
 	}
 }
 
-func TestJWTSPIFFENeedsACallerAndASoleAudience(t *testing.T) {
-	s := newServer(t, JWTSPIFFE)
-	p := s.provider(nil)
-	_, err := p.Fetch(t.Context(), credential.Key{}, nil)
-	wantError(t, err, credential.Unconfigured)
-	_, err = p.Fetch(t.Context(), credential.Key{}, &subject{err: errors.New("agent is away")})
-	wantError(t, err, credential.Unreachable)
-	for _, auds := range [][]string{{issuerName, "https://other.example"}, {"https://other.example"}, {}} {
-		_, err = p.Fetch(t.Context(), credential.Key{}, &subject{key: s.key, audience: auds})
-		wantError(t, err, credential.NotMinted)
-	}
-	if s.issued.Load() != 0 {
-		t.Error("the server was asked")
-	}
-}
-
-// reply is a fault that answers so.
-func reply(status int, contentType, body string, header ...string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		if contentType != "" {
-			w.Header().Set("Content-Type", contentType)
-		}
-		for i := 0; i+1 < len(header); i += 2 {
-			w.Header().Set(header[i], header[i+1])
-		}
-		w.WriteHeader(status)
-		_, _ = io.WriteString(w, body)
-	}
-}
-
-const js = "application/json"
-
-func TestFaultMatrix(t *testing.T) {
-	token := `{"access_token":"hush","token_type":"Bearer"}`
-	for name, tc := range map[string]struct {
-		fault http.HandlerFunc
-		kind  credential.Kind
-		after time.Duration
-	}{
-		"400 invalid_grant":         {reply(400, js, `{"error":"invalid_grant","error_description":"hush"}`), credential.Refused, 0},
-		"400 unauthorized_client":   {reply(400, js, `{"error":"unauthorized_client"}`), credential.Refused, 0},
-		"400 invalid_scope":         {reply(400, js, `{"error":"invalid_scope"}`), credential.Refused, 0},
-		"400 unknown code":          {reply(400, js, `{"error":"hush"}`), credential.Refused, 0},
-		"400 temporary":             {reply(400, js, `{"error":"temporarily_unavailable"}`, "Retry-After", "7"), credential.Unreachable, 7 * time.Second},
-		"400 not JSON":              {reply(400, "text/html", `hush`), credential.NotMinted, 0},
-		"401 not JSON":              {reply(401, "text/html", `hush`), credential.Refused, 0},
-		"403 access_denied":         {reply(403, js, `{"error":"access_denied"}`), credential.Refused, 0},
-		"404":                       {reply(404, "text/html", `hush`), credential.NotMinted, 0},
-		"429 seconds":               {reply(429, js, `{}`, "Retry-After", "120"), credential.Unreachable, 2 * time.Minute},
-		"429 date, clock differs":   {reply(429, js, `{}`, "Date", "Mon, 02 Jan 2006 15:04:05 GMT", "Retry-After", "Mon, 02 Jan 2006 15:05:05 GMT"), credential.Unreachable, time.Minute},
-		"503 date that is over":     {reply(503, js, `{}`, "Retry-After", "Mon, 02 Jan 2006 15:05:05 GMT"), credential.Unreachable, 0},
-		"500 odd Retry-After":       {reply(500, js, `hush`, "Retry-After", "-5"), credential.Unreachable, 0},
-		"201":                       {reply(201, js, token), credential.NotMinted, 0},
-		"204":                       {reply(204, "", ""), credential.NotMinted, 0},
-		"malformed":                 {reply(200, js, `{"access_token":"hush"`), credential.NotMinted, 0},
-		"two values":                {reply(200, js, token+token), credential.NotMinted, 0},
-		"array":                     {reply(200, js, `["hush"]`), credential.NotMinted, 0},
-		"null":                      {reply(200, js, `null`), credential.NotMinted, 0},
-		"empty":                     {reply(200, js, ``), credential.NotMinted, 0},
-		"not UTF-8":                 {reply(200, js, "{\"access_token\":\"hush\xff\",\"token_type\":\"Bearer\"}"), credential.NotMinted, 0},
-		"huge":                      {reply(200, js, `{"x":"`+strings.Repeat("x", maxBody)+`","access_token":"hush","token_type":"Bearer"}`), credential.NotMinted, 0},
-		"wrong content type":        {reply(200, "text/plain", token), credential.NotMinted, 0},
-		"form answer":               {reply(200, "application/x-www-form-urlencoded", "access_token=hush&token_type=bearer"), credential.NotMinted, 0},
-		"bad content type":          {reply(200, ";;", token), credential.NotMinted, 0},
-		"no token":                  {reply(200, js, `{"token_type":"Bearer"}`), credential.NotMinted, 0},
-		"empty token":               {reply(200, js, `{"access_token":"","token_type":"Bearer"}`), credential.NotMinted, 0},
-		"token is a number":         {reply(200, js, `{"access_token":7,"token_type":"Bearer"}`), credential.NotMinted, 0},
-		"other spelling of members": {reply(200, js, `{"Access_Token":"hush","TOKEN_TYPE":"Bearer"}`), credential.NotMinted, 0},
-		"DPoP":                      {reply(200, js, `{"access_token":"hush","token_type":"DPoP"}`), credential.NotMinted, 0},
-		"no token_type":             {reply(200, js, `{"access_token":"hush"}`), credential.NotMinted, 0},
-		"reset":                     {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, credential.Unreachable, 0},
-		"breaks off": {func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", js)
-			w.Header().Set("Content-Length", "100")
-			_, _ = io.WriteString(w, `{"access_`)
-			_ = http.NewResponseController(w).Flush()
-			panic(http.ErrAbortHandler)
-		}, credential.Unreachable, 0},
-		"time-out": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, credential.Unreachable, 0},
-		"header without end": {func(w http.ResponseWriter, _ *http.Request) {
-			for i := range 200 {
-				w.Header().Set(fmt.Sprint("X-", i), strings.Repeat("x", 1000))
-			}
-			reply(200, js, token)(w, nil)
-		}, credential.Unreachable, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newServer(t, ClientSecretBasic)
-			s.fault = tc.fault
-			p := s.provider(func(c *Config) {
-				if name == "time-out" {
-					c.Timeout = 300 * time.Millisecond
-				}
-			})
-			tok, err := p.Fetch(t.Context(), credential.Key{}, nil)
-			if err == nil {
-				t.Fatalf("got %v", tok)
-			}
-			e := wantError(t, err, tc.kind)
-			if e.RetryAfter != tc.after {
-				t.Errorf("Retry-After %s, want %s", e.RetryAfter, tc.after)
-			}
-			for _, leak := range []string{"hush", clientSecret, url.QueryEscape(clientSecret)} {
-				if strings.Contains(e.Error(), leak) {
-					t.Errorf("MUST C9: the error quotes the answer or the secret: %v", e)
-				}
-			}
-		})
-	}
-}
-
-func TestMUST_C5_ExpiresInVariants(t *testing.T) {
-	s := newServer(t, ClientSecretBasic)
-	p := s.provider(nil)
-	for raw, want := range map[string]time.Duration{
-		``: 0, `null`: 0, `0`: 0, `-1`: 0, `"-1"`: 0, `""`: 0, `"soon"`: 0, `true`: 0, `{}`: 0, `[3600]`: 0, `"NaN"`: 0, `"-Inf"`: 0,
-		`3600`: time.Hour, `"3600"`: time.Hour, `3600.5`: time.Hour + 500*time.Millisecond, `3.6e3`: time.Hour, `" 60 "`: time.Minute,
-		`31536000`: 365 * 24 * time.Hour,
-	} {
-		body := `{"access_token":"t","token_type":"bearer"}`
-		if raw != "" {
-			body = `{"access_token":"t","token_type":"bearer","expires_in":` + raw + `}`
-		}
-		s.fault = reply(200, js, body)
-		tok, err := p.Fetch(t.Context(), credential.Key{}, nil)
-		if err != nil || tok.Lifetime != want {
-			t.Errorf("expires_in %s: %s, %v; want %s", raw, tok.Lifetime, err, want)
+func find(t *testing.T, name string) *issuertest.Fault {
+	t.Helper()
+	for _, f := range issuertest.Faults() {
+		if f.Name == name {
+			return &f
 		}
 	}
-	for _, raw := range []string{`1e300`, `"Inf"`, `99999999999999999999`} {
-		if d := lifetime(json.RawMessage(raw)); d < 1000*time.Hour {
-			t.Errorf("expires_in %s: %s must stay absurd", raw, d)
-		}
-	}
-}
-
-func TestMUST_C5_AgeOfACachedAnswerCounts(t *testing.T) {
-	s := newServer(t, ClientSecretBasic)
-	p := s.provider(nil)
-	for age, want := range map[string]time.Duration{"": time.Hour, "600": 50 * time.Minute, "9999": 1, "-1": time.Hour, "x": time.Hour} {
-		s.fault = reply(200, js, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`, "Age", age)
-		if tok, err := p.Fetch(t.Context(), credential.Key{}, nil); err != nil || tok.Lifetime != want {
-			t.Errorf("age %q: %s, %v", age, tok.Lifetime, err)
-		}
-	}
-}
-
-func TestMUST_C5_ClockThatDiffersIsWarnedAbout(t *testing.T) {
-	s := newServer(t, ClientSecretBasic)
-	var log bytes.Buffer
-	p := s.provider(func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
-	if _, err := p.Fetch(t.Context(), credential.Key{}, nil); err != nil || log.Len() > 0 {
-		t.Errorf("%v, %s", err, &log)
-	}
-	s.fault = reply(200, js, `{"access_token":"t","token_type":"Bearer","expires_in":60}`, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
-	tok, err := p.Fetch(t.Context(), credential.Key{}, nil)
-	if err != nil || tok.Lifetime != time.Minute || !strings.Contains(log.String(), "clock differs") {
-		t.Errorf("%s, %v, %s", tok.Lifetime, err, &log)
-	}
+	t.Fatal(name)
+	return nil
 }
 
 func TestMUST_C9_ConfigAndProviderDoNotPrint(t *testing.T) {
-	s := newServer(t, ClientSecretBasic)
+	s := newServer(t, ClientSecretBasic, ClientCredentials)
 	p := s.provider(nil)
 	tok, err := p.Fetch(t.Context(), credential.Key{}, nil)
 	if err != nil {
@@ -256,58 +300,15 @@ func TestMUST_C9_ConfigAndProviderDoNotPrint(t *testing.T) {
 }
 
 func TestMUST_C10_TokenIsOpaque(t *testing.T) {
-	s := newServer(t, ClientSecretBasic)
+	s := newServer(t, ClientSecretBasic, ClientCredentials)
 	p := s.provider(nil)
 	for _, want := range []string{"x", "ghs_" + strings.Repeat("A.b_", 4000), "a b\"\\/ü=="} {
-		body, _ := json.Marshal(map[string]string{"access_token": want, "token_type": "Bearer"})
-		s.fault = reply(200, js, string(body))
+		s.say = func(w http.ResponseWriter, _ *http.Request) {
+			answer(w, 200, map[string]string{"access_token": want, "token_type": "Bearer"})
+		}
 		if tok, err := p.Fetch(t.Context(), credential.Key{}, nil); err != nil || tok.Values["token"].Reveal() != want {
 			t.Errorf("%.20q: %v", want, err)
 		}
-	}
-}
-
-func TestMUST_T9_RedirectsAreNotFollowed(t *testing.T) {
-	var reached atomic.Int32
-	other := newServer(t, ClientSecretBasic)
-	other.fault = func(http.ResponseWriter, *http.Request) { reached.Add(1) }
-	other.Config.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) })
-	for _, code := range []int{301, 302, 303, 307, 308} {
-		s := newServer(t, ClientSecretBasic)
-		s.fault = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, code) }
-		p := s.provider(func(c *Config) { c.Roots.AddCert(other.Certificate()) })
-		_, err := p.Fetch(t.Context(), credential.Key{}, nil)
-		wantError(t, err, credential.NotMinted)
-	}
-	if reached.Load() != 0 {
-		t.Error("a redirect was followed")
-	}
-}
-
-func TestMUST_T10_TheEndpointIsVerifiedAndDialledByTheGivenDialer(t *testing.T) {
-	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-	s := newServer(t, ClientSecretBasic)
-	for name, change := range map[string]func(*Config){
-		"unknown root": func(c *Config) { c.Roots = nil },
-		"wrong name":   func(c *Config) { c.TokenURL = "https://wrong.example.org/token"; c.Dial = to(s) },
-		"refused address": func(c *Config) {
-			c.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("private address") }
-		},
-	} {
-		_, err := s.provider(change).Fetch(t.Context(), credential.Key{}, nil)
-		if e := wantError(t, err, credential.Unreachable); s.issued.Load() != 0 {
-			t.Errorf("%s: %v", name, e)
-		}
-	}
-	p := s.provider(func(c *Config) { c.TokenURL = "https://example.com/token"; c.Dial = to(s) }) // a name of httptest's certificate
-	if _, err := p.Fetch(t.Context(), credential.Key{}, nil); err != nil {
-		t.Error(err)
-	}
-}
-
-func to(s *server) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, s.Listener.Addr().String())
 	}
 }
 
@@ -317,18 +318,33 @@ func TestMUST_T10_ConfigIsStrict(t *testing.T) {
 	if _, err := New(good); err != nil {
 		t.Fatal(err)
 	}
+	bare := func(c *Config, auth string) { c.ClientAuth, c.ClientSecret = auth, nil }
 	for want, change := range map[string]func(*Config){
 		"tokenURL is not a URL":                        func(c *Config) { c.TokenURL = "https://as.example/%zz" },
 		`tokenURL "http://as.example" must be https`:   func(c *Config) { c.TokenURL = "http://as.example" },
 		`tokenURL "https:///token" must be https with`: func(c *Config) { c.TokenURL = "https:///token" },
 		"must hold no user":                            func(c *Config) { c.TokenURL = "https://u:p@as.example/" },
 		"must have no fragment":                        func(c *Config) { c.TokenURL = "https://as.example/#" },
+		`revocationURL "x" must be https`:              func(c *Config) { c.RevocationURL = "x" },
 		"needs clientID and clientSecret":              func(c *Config) { c.ClientID = "" },
-		`"client_secret_post" needs clientID`:          func(c *Config) { c.ClientAuth, c.ClientSecret = ClientSecretPost, nil },
+		`"client_secret_post" needs clientID`:          func(c *Config) { bare(c, ClientSecretPost) },
+		"needs clientID and a private key":             func(c *Config) { bare(c, PrivateKeyJWT) },
+		"a private key would be ignored":               func(c *Config) { c.ClientKey.Key = secretOf },
+		`algorithm "HS256" must be one of`:             func(c *Config) { bare(c, PrivateKeyJWT); c.ClientKey = ClientKey{Key: secretOf, Algorithm: "HS256"} },
+		"leaves the client credentials grant without":  func(c *Config) { bare(c, None) },
 		"assertionAudience would be ignored":           func(c *Config) { c.AssertionAudience = "x" },
 		"clientSecret would be ignored":                func(c *Config) { c.ClientAuth = JWTSPIFFE },
-		"must be exactly one audience":                 func(c *Config) { c.ClientAuth, c.ClientSecret, c.AssertionAudience = JWTSPIFFE, nil, "a b" },
-		`clientAuth "none" must be one of`:             func(c *Config) { c.ClientAuth = "none" },
+		`assertionAudience "a b" must be exactly one`:  func(c *Config) { bare(c, JWTSPIFFE); c.AssertionAudience = "a b" },
+		`subjectAudience "a b" must be exactly one`:    func(c *Config) { c.Grant, c.SubjectAudience = TokenExchange, "a b" },
+		"subjectAudience would be ignored":             func(c *Config) { c.SubjectAudience = "x" },
+		"requestedTokenType would be ignored":          func(c *Config) { c.Grant, c.RequestedTokenType = JWTBearer, exchange.TypeJWT },
+		`requestedTokenType "jwt" must be an absolute`: func(c *Config) { c.Grant, c.RequestedTokenType = TokenExchange, "jwt" },
+		`clientAuth "magic" must be one of`:            func(c *Config) { c.ClientAuth = "magic" },
+		`grant "password" must be one of`:              func(c *Config) { c.Grant = "password" },
+		"needs a place where the refresh token":        func(c *Config) { c.Grant = RefreshToken },
+		"a stored refresh token would be ignored":      func(c *Config) { c.State = rotationOf(t) },
+		"its token is one for all workloads":           func(c *Config) { bare(c, JWTSPIFFE); c.Grant, c.State = RefreshToken, rotationOf(t) },
+		"it would end the token of all replicas":       func(c *Config) { c.Grant, c.State, c.RevocationURL = RefreshToken, rotationOf(t), c.TokenURL },
 		`scope "a b" must be`:                          func(c *Config) { c.Scopes = []string{"a b"} },
 		`resource "x" must be an absolute URI`:         func(c *Config) { c.Resource = "x" },
 	} {
@@ -340,21 +356,9 @@ func TestMUST_T10_ConfigIsStrict(t *testing.T) {
 	}
 }
 
-func TestCorporateProxyIsUsedOnlyWhenGiven(t *testing.T) {
-	s := newServer(t, ClientSecretBasic)
-	asked := false
-	p := s.provider(func(c *Config) {
-		c.Proxy = func(*http.Request) (*url.URL, error) { asked = true; return nil, errors.New("proxy is away") }
-	})
-	_, err := p.Fetch(t.Context(), credential.Key{}, nil)
-	if wantError(t, err, credential.Unreachable); !asked {
-		t.Error("the proxy was not asked")
-	}
-}
-
 // The whole half: workload identity in, header out, through the real cache over TLS.
 func TestThroughTheCache(t *testing.T) {
-	s := newServer(t, JWTSPIFFE)
+	s := newServer(t, JWTSPIFFE, ClientCredentials)
 	in, err := credential.NewInjection(credential.InjectionConfig{Header: "Authorization", Value: "Bearer {token}"})
 	if err != nil {
 		t.Fatal(err)
@@ -368,7 +372,7 @@ func TestThroughTheCache(t *testing.T) {
 	k := credential.Key{ID: spiffeid.RequireFromString(spiffeID), Provider: "api", Generation: "1"}
 	used := 0
 	for _, want := range []string{"Bearer at-1", "Bearer at-1", "Bearer at-2"} {
-		v, err := c.Credential(t.Context(), k, &subject{key: s.key})
+		v, err := c.Credential(t.Context(), k, s.subject())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -383,15 +387,16 @@ func TestThroughTheCache(t *testing.T) {
 }
 
 func FuzzAnswer(f *testing.F) {
+	const js = "application/json"
 	f.Add(200, js, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`, "5", "1")
 	f.Add(400, js, `{"error":"invalid_grant"}`, "", "")
 	f.Add(429, "text/html", "<html>", "Mon, 02 Jan 2006 15:05:05 GMT", "x")
 	f.Add(200, js+"; charset=utf-8", `{"access_token":"t","token_type":"Bearer","expires_in":"1e400"}`, "-1", "99999999999")
+	p := &Provider{}
 	f.Fuzz(func(t *testing.T, status int, ct, body, after, age string) {
-		resp := &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body)), Header: http.Header{
+		tok, err := p.read(&issuer.Answer{Status: status, Body: []byte(body), Header: http.Header{
 			"Content-Type": {ct}, "Retry-After": {after}, "Age": {age},
-		}}
-		tok, err := read(resp)
+		}})
 		if err == nil {
 			if status != 200 || tok.Values["token"].IsZero() || tok.Lifetime < 0 || !strings.Contains(strings.ToLower(body), "bearer") {
 				t.Fatalf("%d %q gives %v", status, body, tok)
@@ -401,6 +406,16 @@ func FuzzAnswer(f *testing.F) {
 		e, ok := err.(*credential.Error) //nolint:errorlint // the outermost must be one
 		if !ok || e.RetryAfter < 0 || !tok.Values["token"].IsZero() {
 			t.Fatalf("%v (%T), %v", err, err, tok)
+		}
+	})
+}
+
+func FuzzConfirmation(f *testing.F) {
+	f.Add("e30.eyJjbmYiOnsieDV0I1MyNTYiOiJBQUFBIn19.c2ln")
+	f.Add("opaque")
+	f.Fuzz(func(t *testing.T, token string) {
+		if thumb, readable := confirmation(token); thumb != "" && (!readable || strings.Count(token, ".") != 2) {
+			t.Fatalf("%q is bound to %q", token, thumb)
 		}
 	})
 }
