@@ -149,7 +149,7 @@ func (p *AWSProvider) traits() traits {
 	t := traits{signs: true, values: []string{}}
 	switch {
 	case p.AssumeRoleWithWebIdentity != nil:
-		t.usesSVID, t.preview = true, true
+		t.usesSVID = true
 		if t.audience = p.AssumeRoleWithWebIdentity.Audience; t.audience == "" {
 			t.audience = aws.DefaultAudience
 		}
