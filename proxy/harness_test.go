@@ -381,6 +381,7 @@ type record struct {
 	PathTemplate                                                                                        string `json:"path_template"`
 	PolicySet                                                                                           string `json:"policy_set"`
 	PolicyDigest                                                                                        string `json:"policy_digest"`
+	Operation                                                                                           string
 	CallerCredential                                                                                    string `json:"caller_credential"`
 	UpstreamIP                                                                                          string `json:"upstream_ip"`
 	Original                                                                                            string

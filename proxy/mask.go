@@ -53,19 +53,62 @@ func (x *exchange) maskBody(resp *http.Response) error {
 // mask finds the forms of values. Immutable.
 type mask struct {
 	forms   [][]byte
+	anchors []anchor
 	longest int
+}
+
+// anchor is a part of a value that no form writes otherwise. One search for it finds all
+// forms.
+type anchor struct {
+	text  []byte
+	forms []anchored
+}
+
+type anchored struct {
+	form []byte
+	at   int // where in it the anchor stands
 }
 
 func newMask(values []string) *mask {
 	m := &mask{}
 	for _, v := range values {
-		for _, form := range formsOf(v) {
-			if !slices.ContainsFunc(m.forms, func(f []byte) bool { return string(f) == form }) {
-				m.forms, m.longest = append(m.forms, []byte(form)), max(m.longest, len(form))
-			}
-		}
+		m.add(v)
 	}
 	return m
+}
+
+func (m *mask) add(value string) {
+	a := anchor{text: []byte(verbatim(value))}
+	for _, form := range formsOf(value) {
+		if slices.ContainsFunc(m.forms, func(f []byte) bool { return string(f) == form }) {
+			continue
+		}
+		f := []byte(form)
+		m.forms, m.longest = append(m.forms, f), max(m.longest, len(f))
+		if at := bytes.Index(f, a.text); len(a.text) >= minAnchor && at >= 0 {
+			a.forms = append(a.forms, anchored{f, at})
+		} else {
+			m.anchors = append(m.anchors, anchor{f, []anchored{{form: f}}})
+		}
+	}
+	if len(a.forms) > 0 {
+		m.anchors = append(m.anchors, a)
+	}
+}
+
+// minAnchor is the length from which a search for an anchor pays.
+const minAnchor = 4
+
+// verbatim returns the longest part of a value that neither JSON nor URLs escape.
+func verbatim(value string) (longest string) {
+	for part := range strings.FieldsFuncSeq(value, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.')
+	}) {
+		if len(part) > len(longest) {
+			longest = part
+		}
+	}
+	return longest
 }
 
 // formsOf returns a value as texts write it: plain, in JSON, in a URL.
@@ -159,16 +202,27 @@ func (b *maskedBody) fill() {
 }
 
 // find adds the places of all forms that end behind the first old bytes, which have been
-// searched before. Places may overlap.
+// searched before, and maybe some of those. Places may overlap.
 func (m *mask) find(window []byte, old int, spans []span) []span {
-	for _, form := range m.forms {
-		for at := max(0, old-len(form)+1); ; {
-			i := bytes.Index(window[at:], form)
+	for i := range m.anchors {
+		a := &m.anchors[i]
+		for at := max(0, old-m.longest); ; {
+			i := bytes.Index(window[at:], a.text)
 			if i < 0 {
 				break
 			}
-			spans = append(spans, span{at + i, at + i + len(form)})
+			spans = a.around(window, at+i, spans)
 			at += i + 1
+		}
+	}
+	return spans
+}
+
+// around adds the forms whose anchor stands at a place.
+func (a *anchor) around(window []byte, at int, spans []span) []span {
+	for _, f := range a.forms {
+		if from := at - f.at; from >= 0 && bytes.HasPrefix(window[from:], f.form) {
+			spans = append(spans, span{from, from + len(f.form)})
 		}
 	}
 	return spans
