@@ -12,6 +12,6 @@ import (
 func (b *builder) exec(p *api.ExecProvider) (credential.Provider, error) {
 	return orNil(exec.New(exec.Config{
 		Command: p.Command, Env: p.Env, Values: p.Values, Timeout: p.Deadline(),
-		LookupEnv: b.opt.LookupEnv, Logger: b.opt.Logger,
+		LookupEnv: b.opt.LookupEnv,
 	}))
 }

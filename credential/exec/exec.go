@@ -18,7 +18,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,7 +57,6 @@ type Config struct {
 	Timeout time.Duration
 	// LookupEnv reads egret's environment; nil is os.LookupEnv.
 	LookupEnv func(string) (string, bool)
-	Logger    *slog.Logger // nil: silent
 }
 
 // Provider implements credential.Provider. It caches nothing and retries nothing. Safe for
@@ -76,9 +74,6 @@ func New(c Config) (*Provider, error) {
 	}
 	if c.LookupEnv == nil {
 		c.LookupEnv = os.LookupEnv
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("exec: %w", err)

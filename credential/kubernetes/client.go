@@ -151,7 +151,7 @@ func (k *client) call(ctx context.Context, method, path string, body []byte) (*i
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxObject+1))
 	switch {
 	case err != nil:

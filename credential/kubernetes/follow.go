@@ -100,7 +100,7 @@ func (f *follower) pause(ctx context.Context, err error, stood time.Duration) {
 func backoff(fails int) time.Duration {
 	d := backoffMin << min(fails-1, 10)
 	d = min(d, backoffMax)
-	return d/2 + rand.N(d) //nolint:gosec // spreads load
+	return d/2 + rand.N(d)
 }
 
 // errGone: the server does not know the version any more (410).
@@ -108,7 +108,7 @@ var errGone = errors.New("the version to watch from is gone")
 
 // watch follows the Secret from f.version on. What it cannot understand makes it list again.
 func (f *follower) watch(ctx context.Context) error {
-	length := watchMin + rand.N(watchMax-watchMin) //nolint:gosec // spreads load
+	length := watchMin + rand.N(watchMax-watchMin)
 	ctx, cancel := context.WithTimeout(ctx, length+watchSlack)
 	defer cancel()
 	path := f.secret.path + "&watch=true&allowWatchBookmarks=true&resourceVersion=" + url.QueryEscape(f.version) +
@@ -117,7 +117,7 @@ func (f *follower) watch(ctx context.Context) error {
 	if err != nil {
 		return issuer.Within(f.secret.where(), err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		f.version = ""
 		if resp.StatusCode == http.StatusGone {

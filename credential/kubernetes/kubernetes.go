@@ -25,7 +25,7 @@ import (
 // always in the server's certificate.
 const (
 	PodServer    = "https://kubernetes.default.svc"
-	PodTokenFile = "/var/run/secrets/kubernetes.io/serviceaccount/token" //nolint:gosec // a path
+	PodTokenFile = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 	PodRootsFile = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
 )
 
@@ -85,7 +85,7 @@ func CheckName(s string) error {
 	for i := range len(s) {
 		c := s[i]
 		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || i > 0 && (c == '-' || c == '.')) {
-			return errors.New("must be a name of Kubernetes: lower-case letters, digits, - and .")
+			return errors.New("must be a name of Kubernetes: lower-case letters, digits, . and -")
 		}
 	}
 	return checkLength(s)
@@ -96,7 +96,7 @@ func CheckKey(s string) error {
 	for i := range len(s) {
 		c := s[i]
 		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_') {
-			return errors.New("must be a key of a Secret: letters, digits, -, _ and .")
+			return errors.New("must be a key of a Secret: letters, digits, ., _ and -")
 		}
 	}
 	return checkLength(s)

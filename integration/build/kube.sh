@@ -4,7 +4,7 @@
 
 # Builds kube-apiserver of one version from its Go module into .cache/kube/VERSION at the
 # top of the project and prints that folder. It does nothing where it is there already.
-# The first build takes about 9 CPU minutes. Its etcd is Debian's (etcd-server).
+# The first build takes about 10 CPU minutes. Its etcd is Debian's (etcd-server).
 set -eu
 
 version=v1.36.1
