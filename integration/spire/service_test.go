@@ -144,7 +144,7 @@ func (w *world) egret(o setup) *service {
 		w.t.Fatal(err)
 	}
 	bin := s.file("egret")
-	if out, err := exec.Command("go", "build", "-o", bin, "../../cmd/egret").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", fmt.Sprintf("-race=%t", raced), "-o", bin, "../../cmd/egret").CombinedOutput(); err != nil {
 		w.t.Fatalf("%v: %s", err, out)
 	}
 	s.twin(w, o)
@@ -260,6 +260,9 @@ func (s *service) stop() {
 	<-s.done
 	if err := s.cmd.Wait(); err != nil {
 		s.t.Errorf("egret: %v", err)
+	}
+	if strings.Contains(s.log.String(), "DATA RACE") {
+		s.t.Error("egret's log has a data race")
 	}
 	late.Stop()
 	if s.t.Failed() {

@@ -151,6 +151,15 @@ func TestNotAuthorized(t *testing.T) {
 	if err := d.Authorized(t.Context()); !strings.Contains(err.Error(), "authorized_delegates") {
 		t.Errorf("it does not say what to change: %v", err)
 	}
+	self, err := kernel.Open(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	err = b.Authorized(t.Context(), process.Reference{Process: self})
+	if !errors.Is(err, identity.ErrRevoked) || !strings.Contains(err.Error(), "experimental.broker.brokers") {
+		t.Errorf("broker: it does not say what to change: %v", err)
+	}
 	l := listen(t, "tcp")
 	p := run(t, aliceUID, group(t, "auth"))
 	for name, a := range map[string]process.Attestor{"delegated": d, "broker": b} {
