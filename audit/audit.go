@@ -61,6 +61,7 @@ type Record struct {
 	ID               string        `json:"id"`                            // of the request; the application is told the same
 	Node             string        `json:"node,omitempty"`                // the node setting of egret.yaml
 	Listener         string        `json:"listener,omitempty"`            // name of the entrance
+	Pod              string        `json:"pod,omitempty"`                 // whose network namespace the connection came from, where egret steer leads it here
 	Workload         string        `json:"workload,omitempty"`            // SPIFFE ID
 	Evidence         string        `json:"evidence,omitempty"`            // how the workload was known: sidecar, process, pod, x509-svid, jwt-svid, token
 	Owner            string        `json:"owner,omitempty"`               // of the policy, else of the workload

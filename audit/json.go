@@ -46,6 +46,7 @@ type encoder struct{ b []byte }
 func (e *encoder) who(r *Record) {
 	e.opt(`,"node":`, r.Node)
 	e.opt(`,"listener":`, r.Listener)
+	e.opt(`,"pod":`, r.Pod)
 	e.opt(`,"workload":`, r.Workload)
 	e.opt(`,"evidence":`, r.Evidence)
 	e.opt(`,"owner":`, r.Owner)

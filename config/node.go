@@ -30,7 +30,7 @@ type Node struct {
 // Listener is one entrance. It says by exactly one way who its callers are.
 type Listener struct {
 	Name     string       `json:"name"`             // in records, metrics and logs; unique
-	Address  string       `json:"address"`          // host:port, unix:///path, or systemd:NAME (socket activation, FileDescriptorName=)
+	Address  string       `json:"address"`          // host:port, unix:///path, systemd:NAME (socket activation, FileDescriptorName=), or steer:///path (transparent: the pods that egret steer leads here over this socket)
 	Kind     string       `json:"kind"`             // forward (clients send CONNECT) or transparent (their connections are redirected here)
 	TProxy   bool         `json:"tproxy,omitempty"` // transparent, by TPROXY rules instead of REDIRECT; needs CAP_NET_ADMIN
 	TLS      *ListenerTLS `json:"tls,omitempty"`

@@ -26,6 +26,10 @@ var (
 	systemdName  = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,255}$`)
 )
 
+// SteerPrefix begins the address of a listener whose sockets egret steer passes; the path
+// of its socket follows.
+const SteerPrefix = "steer://"
+
 func (c *checker) listeners() {
 	if len(c.node.Listeners) == 0 {
 		c.bad("listeners", "", "must hold at least one listener", "")
@@ -52,6 +56,8 @@ func (c *checker) listeners() {
 // know of no proxy.
 func (c *checker) captures(entry string, l *Listener, r reach) {
 	switch {
+	case l.Kind != kindTransparent && r == reachPods:
+		c.bad(entry+".address", l.Address, "must not be that of egret steer for kind: "+l.Kind, "set kind: transparent: connections of pods are redirected")
 	case l.Kind != kindTransparent && l.TProxy:
 		c.bad(entry+".tproxy", "true", "must not be set for kind: "+l.Kind+", it would be ignored", "")
 	case l.Kind != kindTransparent:
@@ -59,6 +65,10 @@ func (c *checker) captures(entry string, l *Listener, r reach) {
 		c.bad(entry+".kind", l.Kind, "is only there on Linux", "use kind: forward")
 	case r == reachUnix:
 		c.bad(entry+".address", l.Address, "must be ip:port for kind: transparent: only TCP is redirected", "write 127.0.0.1:8650")
+	case r == reachPods && l.TProxy:
+		c.bad(entry+".tproxy", "true", "must not be set for pods that egret steer leads here, it would be ignored", "")
+	case r == reachPods && l.Identify.Process == nil:
+		c.bad(entry+".identify", "", "must be process for pods that egret steer leads here: many workloads come in", "write identify: {process: {attestor: delegated}}")
 	case l.TLS != nil:
 		c.bad(entry+".tls", "", "must not be set for kind: transparent: the client's TLS is for the host that it calls", "")
 	case l.Identify.Sidecar == nil && l.Identify.Process == nil:
@@ -90,11 +100,12 @@ const (
 	reachNowhere        // not an address: it has its fault
 	reachLoopback
 	reachUnix
+	reachPods // sockets in network namespaces of pods, which egret steer passes
 )
 
 // local reports whether only processes of this network namespace (or with access to
 // the socket's file) can reach it.
-func (r reach) local() bool { return r == reachLoopback || r == reachUnix }
+func (r reach) local() bool { return r == reachLoopback || r == reachUnix || r == reachPods }
 
 // address checks the form of a listener's address.
 func (c *checker) address(path, address string) reach {
@@ -105,17 +116,21 @@ func (c *checker) address(path, address string) reach {
 		}
 		return reachUnknown
 	}
+	if file, ok := strings.CutPrefix(address, SteerPrefix); ok {
+		c.socketPath(path, address, file)
+		return reachPods
+	}
 	if file, ok := strings.CutPrefix(address, "unix://"); ok {
 		c.socketPath(path, address, file)
 		return reachUnix
 	}
-	return c.hostPort(path, address, "ip:port, unix:///path or systemd:NAME")
+	return c.hostPort(path, address, "ip:port, unix:///path, systemd:NAME or steer:///path")
 }
 
 func (c *checker) socketPath(path, shown, file string) {
 	switch {
 	case !strings.HasPrefix(file, "/"):
-		c.bad(path, shown, "must be an absolute path", "write unix:///run/egret/NAME.sock with three slashes")
+		c.bad(path, shown, "must be an absolute path", "write it with three slashes, as in unix:///run/egret/NAME.sock")
 	case len(file) > maxUnixPath || !printable(file) || strings.HasSuffix(file, "/"):
 		c.bad(path, shown, fmt.Sprintf("must be a path of at most %d printable bytes", maxUnixPath), "")
 	}

@@ -152,7 +152,7 @@ func (s *Server) crowded() *refusal {
 // record starts a record with what is known of a connection.
 func (c *clientConn) record(kind string) audit.Record {
 	rec := audit.Record{
-		Schema: audit.Schema, Kind: kind, Time: c.admitted, ID: c.id, Listener: c.entrance.Name,
+		Schema: audit.Schema, Kind: kind, Time: c.admitted, ID: c.id, Listener: c.entrance.Name, Pod: c.entrance.Pod,
 		Evidence: c.workload.Evidence, Host: c.target.Host, Port: c.target.Port,
 		Verdict: policy.Deny.String(), PolicySet: c.set, TIdentity: c.took,
 	}

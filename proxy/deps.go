@@ -102,4 +102,7 @@ type Entrance struct {
 	// this tells where the client of one wanted to go (sockopt.OriginalDst). They bring no
 	// CONNECT and no header, so TLS and Challenge must be off.
 	Original func(net.Conn) (netip.AddrPort, error)
+	// Pod names, for records, the pod whose network namespace the listener is in, as the one
+	// who made the namespace says. Empty: not known, or not a pod's.
+	Pod string
 }

@@ -147,10 +147,18 @@ func (s *Server) serveCaptured(e *Entrance) error {
 	if closed {
 		return e.Listener.Close()
 	}
+	defer s.forget(f)
 	if err := f.serve(); err != nil {
 		return fmt.Errorf("listener %q: %w", e.Name, err)
 	}
 	return nil
+}
+
+// forget takes an entrance that is over from those that a drain ends: pods come and go.
+func (s *Server) forget(f *captor) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.captor = slices.DeleteFunc(s.captor, func(x *captor) bool { return x == f })
 }
 
 // adopt remembers an entrance's server for the drain, unless that has begun.

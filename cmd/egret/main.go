@@ -10,6 +10,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 	_ "time/tzdata" // schedules name time zones; small images have no zone files
@@ -26,6 +27,9 @@ func main() {
 	context.AfterFunc(ctx, func() {
 		time.AfterFunc(again, stop) // another signal does not wait for anything
 	})
+	if filepath.Base(os.Args[0]) == "egret-cni" { // container runtimes call plugins by name, without arguments
+		os.Exit(cni(ctx))
+	}
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 

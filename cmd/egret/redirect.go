@@ -139,37 +139,53 @@ func newRedirectRemove() *cobra.Command {
 }
 
 func (f *redirectFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	f.addCapture(cmd, 8650)
+	fl.StringVar(&f.uid, "uid", defaultRedirectUser, "egret's user, by name or number, whose connections are left alone; none: by --mark only")
+	fl.Uint32Var(&f.mark, "mark", 0, "firewall mark of connections that are left alone (upstream.mark of egret.yaml)")
+	f.out.flag(cmd)
+}
+
+// addCapture adds the flags that say what is captured, and by which program.
+func (f *redirectFlags) addCapture(cmd *cobra.Command, port uint16) {
 	f.backend = backendFlag(redirect.Auto)
 	fl := cmd.Flags()
 	fl.Var(&f.backend, "backend", "auto, nft, iptables, iptables-legacy or iptables-nft")
-	fl.Uint16Var(&f.port, "port", 8650, "port of the transparent listeners, on 127.0.0.1 and ::1")
-	fl.StringVar(&f.uid, "uid", defaultRedirectUser, "egret's user, by name or number, whose connections are left alone; none: by --mark only")
-	fl.Uint32Var(&f.mark, "mark", 0, "firewall mark of connections that are left alone (upstream.mark of egret.yaml)")
+	fl.Uint16Var(&f.port, "port", port, "port of the transparent listeners, on 127.0.0.1 and ::1")
 	fl.StringSliceVar(&f.includePorts, "include-port", []string{"443", "80"}, "TCP ports that are captured; all: every one but DNS")
 	fl.StringSliceVar(&f.excludePorts, "exclude-port", nil, "TCP ports that are left alone")
 	fl.StringSliceVar(&f.excludeCIDRs, "exclude-cidr", nil, "ranges of addresses that are left alone")
 	fl.BoolVar(&f.ipv4Only, "ipv4-only", false, "leave IPv6 alone, where there is none")
-	f.out.flag(cmd)
 }
 
 // plan makes the rules of the flags. Every flag that is wrong is told at once.
 func (f *redirectFlags) plan(b redirect.Backend) (*redirect.Plan, error) {
-	o := redirect.Options{Port: f.port, Mark: f.mark, IPv4Only: f.ipv4Only}
-	var errs [4]error
-	o.UID, errs[0] = uidOf(f.uid)
-	if !isAll(f.includePorts) {
-		o.IncludePorts, errs[1] = portsOf("--include-port", f.includePorts)
-	}
-	o.ExcludePorts, errs[2] = portsOf("--exclude-port", f.excludePorts)
-	o.ExcludeCIDRs, errs[3] = cidrsOf(f.excludeCIDRs)
-	if err := errors.Join(errs[:]...); err != nil {
+	o, err := f.options()
+	uid, uidErr := uidOf(f.uid)
+	if err := errors.Join(uidErr, err); err != nil {
 		return nil, usageError{err}
 	}
+	o.UID, o.Mark = uid, f.mark
 	p, err := redirect.New(b, o)
 	if err != nil {
 		return nil, usageError{err}
 	}
 	return p, nil
+}
+
+// options are what the flags of addCapture say.
+func (f *redirectFlags) options() (redirect.Options, error) {
+	o := redirect.Options{Port: f.port, IPv4Only: f.ipv4Only}
+	var errs [3]error
+	if !isAll(f.includePorts) {
+		o.IncludePorts, errs[0] = portsOf("--include-port", f.includePorts)
+	}
+	o.ExcludePorts, errs[1] = portsOf("--exclude-port", f.excludePorts)
+	o.ExcludeCIDRs, errs[2] = cidrsOf(f.excludeCIDRs)
+	if err := errors.Join(errs[:]...); err != nil {
+		return o, usageError{err}
+	}
+	return o, nil
 }
 
 func isAll(list []string) bool { return len(list) == 1 && list[0] == "all" }

@@ -142,7 +142,7 @@ Exit codes: 0 done, 1 it failed or faults were found, 2 the command line is wron
 	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.AddCommand(
 		newDemoCommand(), newRunCommand(), newCheckCommand(), newExecWithStart(), newWhyCommand(), newPolicyCommand(),
-		newReloadCommand(), newCredentialsCommand(), newRevokeCommand(), newRedirectCommand(), newDoctorCommand(), newCACommand(), newVersionCommand(), newDocsCommand(),
+		newReloadCommand(), newCredentialsCommand(), newRevokeCommand(), newRedirectCommand(), newSteerCommand(), newDoctorCommand(), newCACommand(), newVersionCommand(), newDocsCommand(),
 	)
 	cmd.CompletionOptions.HiddenDefaultCmd = false
 	return cmd

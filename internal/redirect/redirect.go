@@ -49,6 +49,10 @@ type Options struct {
 	ExcludePorts []uint16       // left alone
 	ExcludeCIDRs []netip.Prefix // left alone
 	IPv4Only     bool           // leave IPv6 alone
+	// Apart: egret's own connections leave from another network namespace, so that there is
+	// nobody here to leave alone. UID must be NoUID and Mark 0: every mark is one that a
+	// program with CAP_NET_RAW could set.
+	Apart bool
 }
 
 // Rule is one rule and why it is there.
@@ -71,6 +75,9 @@ func (o Options) check() error {
 		bad("port %d must not be from %d to %d, which are Istio's", o.Port, istioFirst, istioLast)
 	}
 	switch {
+	case o.Apart && (o.UID != NoUID || o.Mark != 0):
+		bad("nobody must be left alone where egret's connections leave from elsewhere")
+	case o.Apart:
 	case o.UID == 0:
 		bad("uid 0 must not be left alone: every program of root would go round egret; run egret as a user of its own")
 	case o.UID == NoUID && o.Mark == 0:

@@ -38,7 +38,9 @@ func (n *Node) buildEntrances() error {
 		if err := e.loadCert(); err != nil {
 			return err
 		}
-		if e.listener, err = e.listen(passed); err != nil {
+		if socket, ok := strings.CutPrefix(e.cfg.Address, config.SteerPrefix); ok {
+			e.listener = n.newSteered(socket, e)
+		} else if e.listener, err = e.listen(passed); err != nil {
 			return fmt.Errorf("listener %q: %w", e.cfg.Name, err)
 		}
 		n.entrances = append(n.entrances, e)
@@ -62,6 +64,20 @@ func (e *entrance) mode() fs.FileMode {
 		return 0o666
 	}
 	return 0o600
+}
+
+// steering is the listener of pods that egret steer leads here.
+type steering interface {
+	run(ctx context.Context) error
+	health() error
+}
+
+// serve serves the entrance until ctx ends, or the data path is drained.
+func (e *entrance) serve(ctx context.Context, s *proxy.Server) error {
+	if pods, ok := e.listener.(steering); ok {
+		return pods.run(ctx)
+	}
+	return s.Serve(e.proxy())
 }
 
 // loadCert reads the listener's own certificate, at start and on every reload.

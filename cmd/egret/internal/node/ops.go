@@ -61,13 +61,19 @@ const certWarning = 7 * 24 * time.Hour
 
 // checks are what /readyz asks.
 func (n *Node) checks() []ops.Check {
-	return []ops.Check{
+	list := []ops.Check{
 		{Name: "draining", Run: n.checkDraining},
 		{Name: "identity", Run: func() error { _, err := n.source.SVID(); return err }},
 		{Name: "audit", Advisory: n.cfg.Audit.OnFull == "drop", Run: n.journal.Healthy},
 		{Name: "policy", Advisory: true, Run: n.reload.health},
 		{Name: "ca", Advisory: true, Run: n.checkCA},
 	}
+	for _, e := range n.entrances {
+		if pods, ok := e.listener.(steering); ok {
+			list = append(list, ops.Check{Name: "steer", Advisory: true, Run: pods.health})
+		}
+	}
+	return list
 }
 
 func (n *Node) checkDraining() error {

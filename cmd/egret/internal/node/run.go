@@ -22,7 +22,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer stopSide()
 	var others sync.WaitGroup
 	for _, e := range n.entrances {
-		g.Go(func() error { return n.server.Serve(e.proxy()) })
+		g.Go(func() error { return e.serve(ctx, n.server) })
 	}
 	n.serveOps(side, g, &others)
 	others.Go(func() { n.reload.watch(side) })

@@ -1,0 +1,125 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os/user"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/egret-proxy/egret/cmd/egret/internal/steering"
+	"github.com/egret-proxy/egret/internal/escape"
+	"github.com/egret-proxy/egret/internal/ops"
+)
+
+// steerFlags are those of steer.
+type steerFlags struct {
+	socket, control, namespaces, state, user string
+	max                                      int
+	keepCaps                                 []string
+	redirect                                 redirectFlags
+}
+
+func newSteerCommand() *cobra.Command {
+	var f steerFlags
+	cmd := &cobra.Command{
+		Use:   "steer",
+		Short: "Lead the connections of pods to one egret on the node, without sidecars",
+		Long: `Lead the outgoing TCP connections of pods, or of any network namespaces, to the one
+egret run of this node. It is the privileged half of node mode (CAP_SYS_ADMIN and
+CAP_NET_ADMIN, the rest is dropped at start): it opens listening sockets inside the
+namespaces, installs the redirect rules there, and passes the sockets over --socket to
+egret run, which needs no privilege and is the only one that holds credentials.
+
+In egret.yaml: {name: pods, kind: transparent, address: "steer:///run/egret-steer/steer.sock",
+identify: {process: {attestor: delegated}}}.
+
+Pods are found in a folder of mounted network namespaces (--namespaces), or told by the
+CNI plugin: this program, installed under the name egret-cni and put last in the
+conflist. Both processes may be restarted at any time: open connections go on, new ones
+wait. Ended, it leaves the rules in place, so that nothing leaves uncaptured; a pod that
+is steered no more (its file is gone, CNI DEL) gets them removed.
+
+Pods in the host's network are refused: they cannot be told apart.`,
+		Example: `  egret steer --user egret --namespaces /run/netns
+  egret steer --user egret                        pods come by the CNI plugin
+  egret steer list`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.socket, "socket", "/run/egret-steer/steer.sock", "where egret run is given sockets")
+	fl.StringVar(&f.control, "control", steering.DefaultControl, "where the CNI plugin asks; root only; empty: nowhere")
+	fl.StringVar(&f.state, "state", "/run/egret-steer/pods", "folder for what the CNI plugin has told; on a tmpfs")
+	fl.StringVar(&f.namespaces, "namespaces", "", "folder of mounted network namespaces that are steered")
+	fl.StringVar(&f.user, "user", defaultRedirectUser, "user of egret run, by name or number")
+	fl.IntVar(&f.max, "max", 1024, "most namespaces")
+	fl.StringSliceVar(&f.keepCaps, "keep-cap", nil, "further capabilities: net_raw (for iptables-legacy), sys_ptrace (for /proc/PID/ns/net of other users)")
+	f.redirect.addCapture(cmd, 8651)
+	cmd.AddCommand(newSteerList())
+	return cmd
+}
+
+func newSteerList() *cobra.Command {
+	var control string
+	var out output
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "Show the pods that a running egret steer knows, and whether egret run serves them",
+		Example: "  egret steer list",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var pods []steering.Pod
+			if err := ops.Do(cmd.Context(), ops.Dial(control), ops.Call{Method: http.MethodGet, Path: "/v1/pods", Out: &pods}); err != nil {
+				return err
+			}
+			if out.json() {
+				return out.write(cmd.OutOrStdout(), pods)
+			}
+			return printPods(cmd.OutOrStdout(), pods)
+		},
+	}
+	cmd.Flags().StringVar(&control, "control", steering.DefaultControl, "control socket of egret steer")
+	out.flag(cmd)
+	return cmd
+}
+
+func printPods(w io.Writer, pods []steering.Pod) error {
+	if len(pods) == 0 {
+		_, err := fmt.Fprintln(w, "no pod is steered")
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "KEY\tPOD\tNETNS\tSTATE\tERROR")
+	for _, p := range pods {
+		name := "-"
+		if p.Name != "" {
+			name = p.Namespace + "/" + p.Name
+		}
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", escape.Terminal(p.Key), escape.Terminal(name), p.NetNS, p.State, escape.Terminal(dash(p.Error)))
+	}
+	return t.Flush()
+}
+
+// uid is that of egret run, which must not be the one that enters namespaces.
+func (f *steerFlags) uid() (int, error) {
+	if n, err := strconv.ParseUint(f.user, 10, 31); err == nil {
+		return int(n), nil
+	}
+	u, err := user.Lookup(f.user)
+	if err != nil {
+		return 0, usageError{fmt.Errorf("--user %q is not a user here: name egret's user by its number (id -u), or make the user", f.user)}
+	}
+	n, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return 0, errors.New("--user has no number")
+	}
+	return n, nil
+}
