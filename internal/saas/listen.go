@@ -44,18 +44,24 @@ type Server struct {
 
 // Listen starts a Server on a free port of 127.0.0.1. The caller closes it.
 func Listen(ca *CA, hosts ...Host) (*Server, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen for the twins: %w", err)
+	}
+	return ListenOn(ln, ca, hosts...)
+}
+
+// ListenOn starts a Server on a listener, such as one in another network namespace, which
+// is closed with it.
+func ListenOn(ln net.Listener, ca *CA, hosts ...Host) (*Server, error) {
 	s := &Server{hosts: make(map[string]Host, len(hosts))}
 	configs := make(map[string]*tls.Config, len(hosts))
 	for _, h := range hosts {
 		cert, err := ca.Certificate(h.Name)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, ln.Close())
 		}
 		s.hosts[h.Name], configs[h.Name] = h, hostConfig(cert, h)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("listen for the twins: %w", err)
 	}
 	s.listener = ln
 	s.start(&tls.Config{

@@ -1,0 +1,135 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build integration && linux
+
+package redirect
+
+import (
+	"crypto/tls"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+const tproxyListeners = `listeners:
+  - {name: routed4, address: "127.0.0.1:8651", kind: transparent, tproxy: true, identify: {sidecar: {}}}
+  - {name: routed6, address: "[::1]:8651", kind: transparent, tproxy: true, identify: {sidecar: {}}}
+`
+
+// tproxySettings are the usual ones with other listeners.
+func tproxySettings() string { return tproxyListeners + settings[strings.Index(settings, "spiffe:"):] }
+
+// tproxyRules hand over what a router forwards, without changing its destination.
+const tproxyRules = `table inet tp {
+	chain pre {
+		type filter hook prerouting priority mangle; policy accept;
+		iifname "client" meta nfproto ipv4 tcp dport 443 tproxy ip to 127.0.0.1:8651 meta mark set 1 accept
+		iifname "client" meta nfproto ipv6 tcp dport 443 tproxy ip6 to [::1]:8651 meta mark set 1 accept
+	}
+}
+`
+
+// TestTProxy: egret as the router of another namespace, whose connections keep their
+// destination on the way.
+func TestTProxy(t *testing.T) {
+	w := newWorld(t)
+	client, clientNS := makeNamespace(t, "client")
+	sh(t, "ip", "-n", w.pod, "link", "add", "client", "type", "veth", "peer", "name", "eth0", "netns", client)
+	for _, argv := range [][]string{
+		{"-n", w.pod, "link", "set", "client", "up"}, {"-n", client, "link", "set", "eth0", "up"},
+		{"-n", w.pod, "addr", "add", "10.78.0.1/24", "dev", "client"}, {"-n", client, "addr", "add", "10.78.0.2/24", "dev", "eth0"},
+		{"-n", w.pod, "addr", "add", "fd78::1/64", "dev", "client", "nodad"}, {"-n", client, "addr", "add", "fd78::2/64", "dev", "eth0", "nodad"},
+		{"-n", client, "route", "add", "default", "via", "10.78.0.1"}, {"-n", client, "-6", "route", "add", "default", "via", "fd78::1"},
+		{"-n", w.pod, "rule", "add", "fwmark", "1", "lookup", "100"}, {"-n", w.pod, "-6", "rule", "add", "fwmark", "1", "lookup", "100"},
+		{"-n", w.pod, "route", "add", "local", "default", "dev", "lo", "table", "100"}, {"-n", w.pod, "-6", "route", "add", "local", "default", "dev", "lo", "table", "100"},
+	} {
+		sh(t, append([]string{"ip"}, argv...)...)
+	}
+	nft := w.inPod("nft", "-f", "-")
+	nft.Stdin = strings.NewReader(tproxyRules)
+	if out, err := nft.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v\n%s", err, out)
+	}
+	e := w.start(t, tproxySettings(), "--inh-caps", "+net_admin", "--ambient-caps", "+net_admin")
+	for _, v6 := range []bool{false, true} {
+		to := join(addressOf("api.qase.io", v6), "443")
+		conn, err := clientNS.Dial(t.Context(), "tcp", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		tc := tls.Client(conn, &tls.Config{RootCAs: w.roots(t), ServerName: "api.qase.io"})
+		_, _ = io.WriteString(tc, "GET /v1/project HTTP/1.1\r\nHost: api.qase.io\r\nConnection: close\r\n\r\n")
+		answer, _ := io.ReadAll(tc)
+		_ = conn.Close()
+		if list := w.arrivals.take(); !strings.HasPrefix(string(answer), "HTTP/1.1 200") || len(list) != 1 || !list[0].Ours {
+			t.Errorf("%s: %.80q, arrived as %+v", to, answer, list)
+		}
+		if r := e.await(t, to, func(r record) bool { return r.Original == to }); !strings.HasPrefix(r.Listener, "routed") {
+			t.Errorf("record %+v", r)
+		}
+	}
+}
+
+// TestTProxyNeedsTheRight: without it the start says what is missing.
+func TestTProxyNeedsTheRight(t *testing.T) {
+	w := newWorld(t)
+	w.write(t, "egret.yaml", []byte(tproxySettings()))
+	sh(t, "chown", "-R", "14650", w.dir)
+	out, err := w.inPod("setpriv", "--reuid", "14650", "--regid", "14650", "--clear-groups", os.Getenv(egretVar), "run", "-c", w.file("egret.yaml")).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "CAP_NET_ADMIN") {
+		t.Errorf("got %v\n%s", err, out)
+	}
+}
+
+const processSettings = `listeners:
+  - {name: v4, address: "127.0.0.1:8650", kind: transparent, identify: {process: {attestor: embedded, hybrid: true, rootCgroup: true}}}
+  - {name: v6, address: "[::1]:8650", kind: transparent, identify: {process: {attestor: embedded, hybrid: true, rootCgroup: true}}}
+spiffe:
+  trustDomains: [acme.example]
+  embedded: {spiffeID: spiffe://acme.example/egret, entries: [{spiffeID: spiffe://acme.example/app, uids: [1001]}, {spiffeID: spiffe://acme.example/other, uids: [1002]}]}
+`
+
+// TestProcesses: which local program has been redirected is what the kernel says of its
+// socket, which believes to be connected elsewhere.
+func TestProcesses(t *testing.T) {
+	for _, backend := range backends() {
+		t.Run(backend, func(t *testing.T) {
+			w := newWorld(t)
+			policy, err := os.ReadFile(w.file("policy.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			other := strings.NewReplacer("{name: app}", "{name: other}", "acme.example/app", "acme.example/other", "evidence: [sidecar]", "evidence: [process]").Replace(policyText)
+			w.write(t, "policy.yaml", []byte(strings.ReplaceAll(string(policy), "evidence: [sidecar]", "evidence: [process]")+"---\n"+other))
+			e := w.start(t, processSettings+settings[strings.Index(settings, "metrics:"):])
+			w.redirect(t, backend)
+			as := func(uid, family string) string {
+				cmd := w.inPod("setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "curl", "-sSi", family, rest)
+				cmd.Env = append(os.Environ(), "CURL_CA_BUNDLE="+w.file("trust/bundle.pem"))
+				out, _ := cmd.CombinedOutput()
+				return string(out)
+			}
+			for _, family := range []string{"-4", "-6"} {
+				if got := as("1001", family); !strings.Contains(got, `"WEB"`) {
+					t.Errorf("%s: 1001: %s", family, got)
+				}
+				if got := as("1002", family); !strings.Contains(got, "no_policy") {
+					t.Errorf("%s: 1002: %s", family, got)
+				}
+				if got := as("1003", family); !strings.Contains(got, "access denied") {
+					t.Errorf("%s: 1003: %s", family, got)
+				}
+			}
+			if list := w.arrivals.take(); len(list) != 2 {
+				t.Errorf("%+v", list)
+			}
+			for _, id := range []string{"spiffe://acme.example/app", "spiffe://acme.example/other", ""} {
+				e.await(t, id, func(r record) bool { return r.Workload == id && (id == "") == (r.Layer == "identity") })
+			}
+		})
+	}
+}
