@@ -353,7 +353,7 @@ func TestSignAllocates(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if t.Logf("%.0f allocations", n); n > 110 {
+	if t.Logf("%.0f allocations", n); n > 70 {
 		t.Errorf("%.0f allocations", n)
 	}
 }
