@@ -54,6 +54,10 @@ func (b *builder) make(p *api.Provider) (credential.Provider, error) {
 		return b.kubernetes(p.Kubernetes)
 	case p.Exec != nil:
 		return b.exec(p.Exec)
+	case p.Vault != nil:
+		return b.vault(p.Vault)
+	case p.GitHub != nil:
+		return b.github(p.GitHub)
 	}
 	return nil, errors.New("it has no provider")
 }

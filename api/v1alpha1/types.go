@@ -150,6 +150,8 @@ type Provider struct {
 
 	Kubernetes *KubernetesProvider `json:"kubernetes,omitempty"`
 	Exec       *ExecProvider       `json:"exec,omitempty"`
+	Vault      *VaultProvider      `json:"vault,omitempty"`
+	GitHub     *GitHubProvider     `json:"github,omitempty"`
 }
 
 // SecretSource is where a secret is: exactly one member is set. Never the secret itself.
