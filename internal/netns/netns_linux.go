@@ -24,16 +24,23 @@ type NS struct{ file *os.File }
 
 // Open holds the namespace at a path: /run/netns/NAME or /proc/PID/ns/net.
 func Open(path string) (*NS, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO in its place hangs nobody
 	if err != nil {
 		return nil, fmt.Errorf("network namespace: %w", err)
 	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != unix.NSFS_MAGIC {
+		return nil, errors.Join(fmt.Errorf("%q %w", path, ErrNotNamespace), f.Close())
+	}
 	kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
 	if err != nil || kind != unix.CLONE_NEWNET {
-		return nil, errors.Join(fmt.Errorf("%q is not a network namespace", path), f.Close())
+		return nil, errors.Join(fmt.Errorf("%q %w", path, ErrNotNamespace), f.Close())
 	}
 	return &NS{file: f}, nil
 }
+
+// ErrNotNamespace: the file is something else.
+var ErrNotNamespace = errors.New("is not a network namespace")
 
 // ID names the namespace among those that exist now: the inode of its file.
 func (n *NS) ID() (uint64, error) {

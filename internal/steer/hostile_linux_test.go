@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/egret-proxy/egret/internal/netns"
 )
 
 // pair is two ends of a SEQPACKET socket.
@@ -101,10 +103,10 @@ func TestReceiveTellsTheEnd(t *testing.T) {
 func TestSocketsOfAnotherNamespace(t *testing.T) {
 	a, b := newNetNS(t), newNetNS(t)
 	open := func(path string) (sockets, uint64) {
-		f, err := Open(path)
+		f, err := netns.Open(path)
 		check(t, err)
 		defer f.Close()
-		check(t, within(f, loopbackUp))
+		check(t, f.Do(loopbackUp))
 		s, err := openSockets(f, testPort)
 		check(t, err)
 		cookie, err := cookieOf(s.diag)

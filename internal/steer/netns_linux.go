@@ -9,34 +9,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/egret-proxy/egret/internal/netns"
 )
-
-// nsfsMagic is the type of the file system that namespaces are files of.
-const nsfsMagic = 0x6e736673
-
-// openNetNS opens a network namespace by a path. The descriptor keeps the namespace.
-func openNetNS(path string) (*os.File, error) {
-	// Links are followed: /proc/PID/ns/net is one. Not to be hung by a FIFO.
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), path) //nolint:gosec // a descriptor
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Type != nsfsMagic {
-		return nil, errors.Join(errNotNetNS, err, f.Close())
-	}
-	if kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
-		return nil, errors.Join(errNotNetNS, err, f.Close())
-	}
-	return f, nil
-}
-
-var errNotNetNS = errors.New("is not a network namespace")
 
 // cookieHere is the cookie of the network namespace that the thread is in.
 func cookieHere() (uint64, error) {
@@ -53,40 +31,11 @@ func cookieHere() (uint64, error) {
 	return cookie, nil
 }
 
-// within runs f on a thread that is in the namespace; programs that f starts are too. A
-// thread that cannot come back ends with its goroutine, and nothing else ever runs on it.
-func within(netns *os.File, f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			runtime.UnlockOSThread()
-			done <- err
-			return
-		}
-		defer func() { _ = unix.Close(home) }()
-		if err := unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET); err != nil { //nolint:gosec // a descriptor
-			runtime.UnlockOSThread()
-			done <- fmt.Errorf("enter network namespace: %w (it needs CAP_SYS_ADMIN)", err)
-			return
-		}
-		err = f()
-		if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
-			done <- errors.Join(err, fmt.Errorf("leave network namespace: %w", back))
-			return // the thread stays locked
-		}
-		runtime.UnlockOSThread()
-		done <- err
-	}()
-	return <-done
-}
-
 // openSockets makes what serves a namespace: listening sockets on its loopback, for IPv4
 // and where the namespace has it IPv6, and a sock_diag. The error wraps EADDRINUSE where
 // the port is taken, by a Receiver that still serves it, or by the pod.
-func openSockets(netns *os.File, port uint16) (s sockets, err error) {
-	err = within(netns, func() error {
+func openSockets(ns *netns.NS, port uint16) (s sockets, err error) {
+	err = ns.Do(func() error {
 		v4, err := listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			return err

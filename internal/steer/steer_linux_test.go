@@ -20,6 +20,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/egret-proxy/egret/internal/netns"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -201,7 +203,7 @@ func (w *world) receiver(h Handler) *Receiver {
 
 func (w *world) add(key, path string) error {
 	w.t.Helper()
-	f, err := Open(path)
+	f, err := netns.Open(path)
 	if err != nil {
 		return err
 	}
@@ -217,11 +219,11 @@ func (w *world) served(key string) error {
 // dial connects from within a namespace.
 func dial(t testing.TB, path, address string) net.Conn {
 	t.Helper()
-	f, err := Open(path)
+	f, err := netns.Open(path)
 	check(t, err)
 	defer f.Close()
 	var c net.Conn
-	check(t, within(f, func() (err error) { c, err = net.DialTimeout("tcp", address, 5*time.Second); return err }))
+	check(t, f.Do(func() (err error) { c, err = net.DialTimeout("tcp", address, 5*time.Second); return err }))
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -357,15 +359,15 @@ func TestAddRefuses(t *testing.T) {
 	if err := w.add("host", "/proc/thread-self/ns/net"); !errors.Is(err, ErrHostNetwork) {
 		t.Errorf("the host's network: %v", err)
 	}
-	if err := w.add("mount", "/proc/self/ns/mnt"); !errors.Is(err, errNotNetNS) {
+	if err := w.add("mount", "/proc/self/ns/mnt"); !errors.Is(err, netns.ErrNotNamespace) {
 		t.Errorf("a mount namespace: %v", err)
 	}
-	if _, err := Open(filepath.Join(t.TempDir(), "x")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := netns.Open(filepath.Join(t.TempDir(), "x")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("nothing: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "x")
 	check(t, os.WriteFile(file, nil, 0o600))
-	if _, err := Open(file); !errors.Is(err, errNotNetNS) {
+	if _, err := netns.Open(file); !errors.Is(err, netns.ErrNotNamespace) {
 		t.Errorf("an ordinary file: %v", err)
 	}
 	for _, key := range []string{"", "a b", "a\nb", string(make([]byte, 300))} {
@@ -385,12 +387,12 @@ func TestAddRefuses(t *testing.T) {
 // A process of the pod that has taken the port is found out, and nobody is served.
 func TestPortTakenByThePod(t *testing.T) {
 	a := newNetNS(t)
-	f, err := Open(a)
+	f, err := netns.Open(a)
 	check(t, err)
 	defer f.Close()
-	check(t, within(f, loopbackUp))
+	check(t, f.Do(loopbackUp))
 	var squatter *os.File
-	check(t, within(f, func() (err error) { squatter, err = listen("tcp4", fmt.Sprintf("127.0.0.1:%d", testPort)); return err }))
+	check(t, f.Do(func() (err error) { squatter, err = listen("tcp4", fmt.Sprintf("127.0.0.1:%d", testPort)); return err }))
 	defer squatter.Close()
 	w := newWorld(t)
 	h := newEcho()

@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/egret-proxy/egret/internal/netns"
 )
 
 // Rules installs and removes the redirection of one namespace. It is called on a thread
@@ -62,7 +64,7 @@ type orphan struct {
 // steered is one namespace. All but netns is guarded by Steersman.mu.
 type steered struct {
 	pod     Pod
-	netns   *os.File
+	netns   *netns.NS
 	s       sockets       // none while pending
 	pending bool          // a Receiver of before holds the sockets
 	served  chan struct{} // closed with the first answer of a Receiver
@@ -102,33 +104,24 @@ func New(o Options) (*Steersman, error) {
 	return &Steersman{o: o, log: o.Log, own: own, pods: map[string]*steered{}, sessions: map[*session]bool{}, orphans: map[string]orphan{}}, nil
 }
 
-// Open opens the namespace that a path names, for Add.
-func Open(path string) (*os.File, error) {
-	f, err := openNetNS(path)
-	if err != nil {
-		return nil, fmt.Errorf("network namespace %q: %w", path, err)
-	}
-	return f, nil
-}
-
 // Add steers a namespace: opens its sockets, has the rules installed and passes the
-// sockets to the Receivers there are. netns is the Steersman's from then on. p.NetNS is
+// sockets to the Receivers there are. ns is the Steersman's from then on. p.NetNS is
 // found out. A namespace that is steered already under this key is left as it is; another
 // one under it takes its place. It does not wait for a Receiver: see Served.
-func (m *Steersman) Add(ctx context.Context, p Pod, netns *os.File) error {
+func (m *Steersman) Add(ctx context.Context, p Pod, ns *netns.NS) error {
 	var err error
-	if inner := within(netns, func() error { p.NetNS, err = cookieHere(); return err }); inner != nil {
-		return errors.Join(inner, netns.Close())
+	if inner := ns.Do(func() error { p.NetNS, err = cookieHere(); return err }); inner != nil {
+		return errors.Join(inner, ns.Close())
 	}
 	if err := p.check(); err != nil {
-		return errors.Join(err, netns.Close())
+		return errors.Join(err, ns.Close())
 	}
 	if p.NetNS == m.own {
-		return errors.Join(fmt.Errorf("pod %s %w", p, ErrHostNetwork), netns.Close())
+		return errors.Join(fmt.Errorf("pod %s %w", p, ErrHostNetwork), ns.Close())
 	}
-	x, fresh, err := m.enter(ctx, p, netns)
+	x, fresh, err := m.enter(ctx, p, ns)
 	if err != nil || !fresh {
-		return errors.Join(err, netns.Close())
+		return errors.Join(err, ns.Close())
 	}
 	if err := m.open(ctx, x); err != nil {
 		m.fail(x, err)
@@ -139,7 +132,7 @@ func (m *Steersman) Add(ctx context.Context, p Pod, netns *os.File) error {
 }
 
 // enter makes room for a namespace. fresh is false where it is there already.
-func (m *Steersman) enter(ctx context.Context, p Pod, netns *os.File) (x *steered, fresh bool, err error) {
+func (m *Steersman) enter(ctx context.Context, p Pod, ns *netns.NS) (x *steered, fresh bool, err error) {
 	m.mu.Lock()
 	old := m.pods[p.Key]
 	switch {
@@ -156,7 +149,7 @@ func (m *Steersman) enter(ctx context.Context, p Pod, netns *os.File) (x *steere
 			return nil, false, fmt.Errorf("pod %s shares its network namespace with %s, which is steered already", p, other.pod)
 		}
 	}
-	x = &steered{pod: p, netns: netns, served: make(chan struct{})}
+	x = &steered{pod: p, netns: ns, served: make(chan struct{})}
 	m.pods[p.Key] = x
 	m.mu.Unlock()
 	if old != nil {
@@ -168,15 +161,15 @@ func (m *Steersman) enter(ctx context.Context, p Pod, netns *os.File) (x *steere
 // open makes the sockets, then the rules: a connection that is captured finds a socket,
 // and waits in its backlog for the Receiver.
 func (m *Steersman) open(ctx context.Context, x *steered) error {
-	if err := within(x.netns, loopbackUp); err != nil {
+	if err := x.netns.Do(loopbackUp); err != nil {
 		return fmt.Errorf("loopback: %w", err)
 	}
-	s, err := openSockets(x.netns, m.o.Port)
+	s, err := m.openPatiently(ctx, x)
 	pending := errors.Is(err, unix.EADDRINUSE)
 	if err != nil && !pending {
 		return err
 	}
-	if err := within(x.netns, func() error { return m.o.Rules.Install(ctx) }); err != nil {
+	if err := x.netns.Do(func() error { return m.o.Rules.Install(ctx) }); err != nil {
 		if !pending {
 			s.close()
 		}
@@ -198,12 +191,48 @@ func (m *Steersman) open(ctx context.Context, x *steered) error {
 		m.passLocked(x)
 		return nil
 	}
-	for t := range m.sessions {
-		if t.told { // what it had it has told, and this was not among it
-			return ErrPortTaken
-		}
+	if m.servedLocked() { // what it had it has told, and this was not among it
+		return ErrPortTaken
 	}
 	return nil
+}
+
+// A Receiver that was told just now to leave a namespace may still be closing its sockets.
+const (
+	leaveTime = time.Second
+	leavePoll = 10 * time.Millisecond
+)
+
+// openPatiently opens the sockets. Where the port is taken and a Receiver has said all
+// that it has, what it leaves is waited for; without one there is nobody to wait for.
+func (m *Steersman) openPatiently(ctx context.Context, x *steered) (s sockets, err error) {
+	for end := time.Now().Add(leaveTime); ; {
+		s, err = openSockets(x.netns, m.o.Port)
+		if !errors.Is(err, unix.EADDRINUSE) || time.Now().After(end) || !m.served() {
+			return s, err
+		}
+		select {
+		case <-time.After(leavePoll):
+		case <-ctx.Done():
+			return s, ctx.Err()
+		}
+	}
+}
+
+// served reports whether a Receiver is in step with this Steersman.
+func (m *Steersman) served() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.servedLocked()
+}
+
+func (m *Steersman) servedLocked() bool {
+	for t := range m.sessions {
+		if t.told {
+			return true
+		}
+	}
+	return false
 }
 
 // claimLocked finds the sockets that a Receiver has given back. The caller holds m.mu.
@@ -286,7 +315,7 @@ func (m *Steersman) leave(ctx context.Context, x *steered) {
 	if s.diag != nil {
 		s.close()
 	}
-	if err := within(x.netns, func() error { return m.o.Rules.Remove(ctx) }); err != nil {
+	if err := x.netns.Do(func() error { return m.o.Rules.Remove(ctx) }); err != nil {
 		m.log.Warn("rules were not removed", "pod", x.pod.String(), "error", err)
 	}
 	_ = x.netns.Close()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/egret-proxy/egret/internal/netns"
 	"github.com/egret-proxy/egret/internal/steer"
 )
 
@@ -100,7 +101,7 @@ func (f *folder) look(ctx context.Context) (early bool) {
 
 // add steers one. It returns false where the file is no namespace.
 func (f *folder) add(ctx context.Context, name string, info os.FileInfo) bool {
-	ns, err := steer.Open(filepath.Join(f.path, name))
+	ns, err := netns.Open(filepath.Join(f.path, name))
 	if err != nil {
 		return false
 	}

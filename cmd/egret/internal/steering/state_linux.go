@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/egret-proxy/egret/internal/netns"
 	"github.com/egret-proxy/egret/internal/steer"
 )
 
@@ -83,7 +84,7 @@ func (s *state) restore(ctx context.Context, m *steer.Steersman) {
 
 // add steers the pod.
 func (a AddRequest) add(ctx context.Context, m *steer.Steersman) error {
-	ns, err := steer.Open(a.NetNS)
+	ns, err := netns.Open(a.NetNS)
 	if err != nil {
 		return err
 	}
