@@ -85,7 +85,7 @@ func FuzzReceive(f *testing.F) {
 		} else if len(files) > 0 {
 			t.Error("descriptors with an error")
 		}
-		if after := openFDs(t); after != before {
+		if after := openFDs(t); after > before {
 			t.Errorf("%d descriptors before, %d after", before, after)
 		}
 	})
