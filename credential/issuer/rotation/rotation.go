@@ -151,7 +151,7 @@ func (r *Rotor) mayAsk(st *State, now time.Time) error {
 		return refusal("there is no refresh token: put one into the store")
 	case st.Spent:
 		return refusal("the issuer has refused the refresh token: put a new one into the store")
-	case st.Asked.IsZero(), now.Sub(st.Asked) <= r.opt.Grace, !st.alive(now, lastChance):
+	case st.Asked.IsZero(), now.Sub(st.Asked) < r.opt.Grace, !st.alive(now, lastChance):
 		return nil
 	}
 	r.opt.Logger.Error("refresh token may be lost: it was used, and the answer is not known",
