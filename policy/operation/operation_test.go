@@ -238,6 +238,7 @@ func TestMUST_H15_S3(t *testing.T) {
 		"list with a slash": {ask{method: "GET", host: path, path: "/b/"}, "s3:ListBucket"},
 		"head":              {ask{method: "HEAD", host: virtual, path: "/k"}, "s3:GetObject"},
 		"put":               {ask{method: "PUT", host: virtual, path: "/k"}, "s3:PutObject"},
+		"put in chunks":     {ask{method: "PUT", host: virtual, path: "/k", header: []string{"Content-Encoding", "aws-chunked", "X-Amz-Decoded-Content-Length", "1"}}, "s3:PutObject"},
 		"version":           {ask{method: "GET", host: virtual, path: "/k", query: "versionId=x"}, "s3:GetObjectVersion"},
 		"delete a version":  {ask{method: "DELETE", host: virtual, path: "/k", query: "versionId=x"}, "s3:DeleteObjectVersion"},
 		"copy":              {ask{method: "PUT", host: virtual, path: "/k", header: []string{"X-Amz-Copy-Source", "/other/secret"}}, "s3:GetObject s3:PutObject"},
