@@ -215,6 +215,23 @@ func TestPodReferences(t *testing.T) {
 	})
 }
 
+// TestPodsThroughEgret: the setting, in the program itself, and what doctor says of it.
+func TestPodsThroughEgret(t *testing.T) {
+	w, k := podWorld(t)
+	k.add(nightlyPod, "nightly", container('a'))
+	w.entry(alice, "k8s:ns:qa", "k8s:sa:nightly")
+	s := w.egret(setup{listeners: "  - {name: pods, address: \"127.0.0.1:0\", kind: forward, identify: {process: {attestor: broker, reference: pod, hybrid: true}}}\n"}).await()
+	p := run(t, 47201, podGroup(t, nightlyPod, container('a')))
+	s.becomes(p, "pods", "200 ")
+	if got := s.get(run(t, 47201, group(t, "pods-none")), "pods"); !strings.Contains(got, "identity/no_evidence") {
+		t.Errorf("in no pod: %s", got)
+	}
+	got := s.doctor("--pid", fmt.Sprint(p.pid))
+	if !got.has("SPIFFE broker API by pod", "ok", "KubernetesObjectReference", "") || !got.has("caller at pods", "ok", "says that this is "+alice.String(), "") {
+		t.Errorf("doctor: %+v", got)
+	}
+}
+
 // TestPodReferencesWithoutKubernetes: what an agent says that cannot attest a pod, or that
 // does not let egret ask about one. Nobody is anybody.
 func TestPodReferencesWithoutKubernetes(t *testing.T) {
