@@ -52,9 +52,13 @@ func (w *world) start(t *testing.T, text string, privileges ...string) *egret {
 	return w.run(t, privileges...)
 }
 
+// withCgroups brings back what ip netns exec takes away with its own /sys: the hierarchy by
+// which programs are told apart.
+const withCgroups = `mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"`
+
 func (w *world) run(t *testing.T, privileges ...string) *egret {
 	t.Helper()
-	argv := append([]string{"setpriv", "--reuid", fmt.Sprint(egretUID), "--regid", fmt.Sprint(egretUID), "--clear-groups"}, privileges...)
+	argv := append([]string{"sh", "-c", withCgroups, "sh", "setpriv", "--reuid", fmt.Sprint(egretUID), "--regid", fmt.Sprint(egretUID), "--clear-groups"}, privileges...)
 	e := &egret{w: w, done: make(chan struct{}), cmd: w.inPod(append(argv, os.Getenv(egretVar), "run", "-c", w.file("egret.yaml"))...)}
 	e.cmd.Env = append(os.Environ(), "HOME="+w.dir)
 	e.cmd.Dir = w.dir

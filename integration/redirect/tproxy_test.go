@@ -9,9 +9,12 @@ import (
 	"crypto/tls"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/egret-proxy/egret/internal/sockopt"
 )
 
 const tproxyListeners = `listeners:
@@ -131,5 +134,57 @@ func TestProcesses(t *testing.T) {
 				e.await(t, id, func(r record) bool { return r.Workload == id && (id == "") == (r.Layer == "identity") })
 			}
 		})
+	}
+}
+
+// TestOriginalDestination: what REDIRECT replaced is told for IPv4, IPv6, and IPv4 on a
+// listener of both.
+func TestOriginalDestination(t *testing.T) {
+	w := newWorld(t)
+	l, err := w.podNS.Listen(t.Context(), "tcp", "[::]:8650")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, backend := range backends() {
+		t.Run(backend, func(t *testing.T) {
+			w.redirect(t, backend)
+			for _, to := range []string{"45.33.10.11:443", "[2600:5555::11]:80", "45.33.99.99:443"} { // the last is nobody's
+				conn, err := w.dial(t.Context(), to)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				in, err := l.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer in.Close()
+				if got, err := sockopt.OriginalDst(in); err != nil || got.String() != to {
+					t.Errorf("got %s, %v; want %s", got, err, to)
+				}
+			}
+		})
+	}
+	if syns, _ := w.packets.begun(); syns != 0 {
+		t.Errorf("%d connections have left", syns)
+	}
+}
+
+// TestExample: the flags of the example are those that egret takes.
+func TestExample(t *testing.T) {
+	pod, err := os.ReadFile("../../examples/redirect/pod.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := regexp.MustCompile(`args: \[redirect, apply, (.*)\]`).FindSubmatch(pod)
+	if args == nil {
+		t.Fatal("pod.yaml applies no rules")
+	}
+	w := newWorld(t)
+	argv := strings.Split(strings.ReplaceAll(string(args[1]), `"`, ""), ", ")
+	w.inPodOK(t, append([]string{os.Getenv(egretVar), "redirect", "apply"}, argv...)...)
+	if rules := w.inPodOK(t, "nft", "list", "table", "inet", "egret"); !strings.Contains(rules, "skuid 64535") || !strings.Contains(rules, "10.0.0.0/8") {
+		t.Errorf("rules:\n%s", rules)
 	}
 }
