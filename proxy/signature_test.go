@@ -16,6 +16,7 @@ import (
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/credential/aws"
 	"github.com/egret-proxy/egret/internal/secret"
+	"github.com/egret-proxy/egret/policy"
 )
 
 // signing makes a credential that signs for a service in eu-central-1.
@@ -161,4 +162,61 @@ func TestABodyThatMustBeHashedIsBounded(t *testing.T) {
 			t.Errorf("%s %+v", resp.Status, p)
 		}
 	})
+}
+
+// A client that leaves while its body is held is recorded as that.
+func TestAClientThatLeavesWhileItsBodyIsHeld(t *testing.T) {
+	w, s := signingWorld(t, "dynamodb")
+	tc := w.inside(otherHost+":443", otherHost)
+	_, _ = io.WriteString(tc, "POST / HTTP/1.1\r\nHost: "+otherHost+"\r\nContent-Length: 100\r\n\r\nthe beginning")
+	time.Sleep(50 * time.Millisecond) // with or without, it is told the same
+	_ = tc.Close()
+	w.wait(1, func(r record) bool { return r.Reason == "closed" && r.Layer == "client" })
+	if s.calls != 0 {
+		t.Error("it arrived")
+	}
+}
+
+// A body that is held to be hashed does not hold its request: it ends with its grant.
+func TestMUST_I4_ABodyThatIsHeldEndsWithItsGrant(t *testing.T) {
+	w, s := signingWorld(t, "dynamodb")
+	both(t, w, func(t *testing.T, c *http.Client) {
+		w.reload(func(*policy.Set) {})
+		pr, pw := io.Pipe()
+		defer pw.Close()
+		answer := make(chan error, 1)
+		go func() {
+			resp, err := c.Do(request(t, "POST", "https://"+otherHost+"/", pr))
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+			answer <- err
+		}()
+		if _, err := io.WriteString(pw, "the beginning"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "in flight", func() bool {
+			for _, cc := range w.srv.table.all() {
+				for _, x := range cc.running() {
+					if e, ok := x.(*exchange); ok && e.bodyIn.Load() > 0 {
+						return true
+					}
+				}
+			}
+			return false
+		})
+		w.reload(func(s *policy.Set) { s.Rules = nil })
+		if n := w.srv.Recheck(); n != 1 {
+			t.Fatalf("%d were cut", n)
+		}
+		select {
+		case <-answer:
+		case <-time.After(5 * time.Second):
+			t.Fatal("the request goes on without its grant")
+		}
+	})
+	if s.calls != 0 {
+		t.Error("it arrived")
+	}
+	w.wait(2, func(r record) bool { return r.Reason == "revoked" })
 }

@@ -117,7 +117,7 @@ func (w wire) attempt(x *exchange, req *http.Request, hop Hop, n need, cred cred
 	out := req
 	if cred != nil {
 		out = withOwnHeader(req)
-		if err := cred.Apply(out); err != nil {
+		if err := x.apply(cred, out); err != nil {
 			uc.cc.Release()
 			return nil, false, applyRefusal(err)
 		}
@@ -134,8 +134,41 @@ func (w wire) attempt(x *exchange, req *http.Request, hop Hop, n need, cred cred
 	return resp, reused, nil
 }
 
+// bodyHold is how long a credential that signs may read a body before it is sent.
+const bodyHold = 30 * time.Second
+
+// apply puts the credential in. What a credential reads of the body for that is bounded
+// in bytes by itself, and in time here: by bodyHold, and by the end of the exchange.
+func (x *exchange) apply(cred credential.Credential, out *http.Request) error {
+	if out.Body == nil {
+		return cred.Apply(out)
+	}
+	ctx, cancel := context.WithTimeout(out.Context(), bodyHold)
+	stop := context.AfterFunc(ctx, x.stopReading)
+	err := cred.Apply(out)
+	stop()
+	defer cancel()
+	var ref *refusal
+	switch cause := context.Cause(x.ctx); {
+	case err == nil:
+		return nil
+	case errors.As(cause, &ref):
+		return ref
+	case cause != nil:
+		return refuse(reasonClientGone, cause)
+	case ctx.Err() != nil:
+		return refuse(reasonSignature, fmt.Errorf("the body did not come within %s to be signed", bodyHold))
+	case x.bodyErr.Load():
+		return refuse(reasonClientGone, wireerr.Wrap(err))
+	}
+	return err
+}
+
 // applyRefusal tells whose fault it is that a credential cannot be put in.
 func applyRefusal(err error) *refusal {
+	if ref, ok := errors.AsType[*refusal](err); ok {
+		return ref
+	}
 	if errors.Is(err, credential.ErrCallerSignature) {
 		return refuse(reasonSignature, err)
 	}
