@@ -38,7 +38,6 @@ type GoogleIDToken struct {
 	IncludeEmail bool `json:"includeEmail,omitempty"`
 }
 
-//nolint:gochecknoglobals // constants of the standard library's making
 var (
 	googleProvider = regexp.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z][a-z0-9-]{2,30}[a-z0-9]/providers/[a-z][a-z0-9-]{2,30}[a-z0-9]$`)
 	googleAccount  = regexp.MustCompile(`^([a-z0-9][a-z0-9.-]*@[a-z0-9][a-z0-9.-]+|[0-9]{6,30})$`)
