@@ -153,6 +153,7 @@ func (p *AWSProvider) traits() traits {
 		if t.audience = p.AssumeRoleWithWebIdentity.Audience; t.audience == "" {
 			t.audience = aws.DefaultAudience
 		}
+		t.assertion = t.audience
 		t.resource = p.AssumeRoleWithWebIdentity.RoleARN
 	case p.RolesAnywhere != nil:
 		t.usesSVID, t.preview = true, true

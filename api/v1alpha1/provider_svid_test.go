@@ -119,6 +119,9 @@ func TestMUST_I10_AssertionsAreKnown(t *testing.T) {
 		"https://api.anthropic.com":          {Anthropic: &AnthropicProvider{}},
 		"https://api.openai.com/v1":          {OpenAI: &OpenAIProvider{}},
 		"j":                                  {JWT: &JWTProvider{Audience: "j"}},
+		"sts.amazonaws.com":                  {AWS: &AWSProvider{AssumeRoleWithWebIdentity: &AWSWebIdentity{}}},
+		"https://vault.acme.example":         {Vault: &VaultProvider{Address: "https://vault.acme.example", Login: &VaultLogin{Method: vaultJWT}}},
+		"v":                                  {Vault: &VaultProvider{Login: &VaultLogin{Method: vaultJWT, Audience: "v"}}},
 		"":                                   {MTLS: &MTLSProvider{}},
 	} {
 		if got := p.Assertion(); got != want {

@@ -4,6 +4,7 @@
 package v1alpha1
 
 import (
+	"cmp"
 	"maps"
 	"net/url"
 	"slices"
@@ -236,6 +237,9 @@ func (f *faults) parameters(path string, members map[string]string) {
 
 func (p *VaultProvider) traits() traits {
 	t := traits{shared: p.Unwrap != nil, usesSVID: p.Login != nil}
+	if p.Login != nil && p.Login.Method == vaultJWT {
+		t.assertion = cmp.Or(p.Login.Audience, p.Address)
+	}
 	var keys map[string]string
 	switch {
 	case p.KV != nil:
