@@ -40,7 +40,7 @@ type VaultProvider struct {
 
 // VaultLogin is a role of an auth method.
 type VaultLogin struct {
-	// Method is jwt, with the workload's JWT-SVID, or cert, with its X.509-SVID, which egret holds only in a sidecar and with as: egret. Required.
+	// Method is jwt, with the workload's JWT-SVID, or cert, with its X.509-SVID, which egret holds only in a sidecar and with as: egret, and which must have a common name (SPIRE: an entry with a DNS name). Required.
 	Method string `json:"method"`
 	// Mount is where the method is. Default: the method's name.
 	Mount string `json:"mount,omitempty"`

@@ -47,6 +47,7 @@ type caller struct {
 	id       string
 	key      *ecdsa.PrivateKey
 	audience []string // instead of what is asked for
+	nameless bool     // no common name in the X.509-SVID
 	err      error
 }
 
@@ -84,11 +85,15 @@ func (c *caller) X509SVID(context.Context) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	return certificateOf(c.key, &x509.Certificate{URIs: []*url.URL{u}})
+	name := pkix.Name{CommonName: "app"}
+	if c.nameless {
+		name = pkix.Name{Organization: []string{"SPIRE"}}
+	}
+	return certificateOf(c.key, &x509.Certificate{URIs: []*url.URL{u}, Subject: name})
 }
 
 func certificateOf(key *ecdsa.PrivateKey, c *x509.Certificate) (tls.Certificate, error) {
-	c.SerialNumber, c.Subject = big.NewInt(1), pkix.Name{CommonName: "test"}
+	c.SerialNumber = big.NewInt(1)
 	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(1000*time.Hour)
 	c.IsCA, c.BasicConstraintsValid = true, true
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)

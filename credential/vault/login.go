@@ -6,6 +6,7 @@ package vault
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"time"
@@ -80,7 +81,20 @@ func certificate(ctx context.Context, s credential.Subject) (*tls.Certificate, e
 	if err != nil {
 		return nil, fail(credential.Unreachable, "X.509-SVID: %w", err)
 	}
+	if !hasCommonName(&cert) {
+		return nil, fail(credential.Refused, "X.509-SVID has no common name, which Vault's method cert names workloads by: give its SPIRE entry a DNS name, or log in with jwt")
+	}
 	return &cert, nil
+}
+
+// hasCommonName is true where it cannot be told. Vault answers 500 to a certificate
+// without one ("missing name in alias").
+func hasCommonName(cert *tls.Certificate) bool {
+	leaf := cert.Leaf
+	if leaf == nil && len(cert.Certificate) > 0 {
+		leaf, _ = x509.ParseCertificate(cert.Certificate[0])
+	}
+	return leaf == nil || leaf.Subject.CommonName != ""
 }
 
 // readSession reads the member auth of a login, a renewal or an opened response.

@@ -70,6 +70,8 @@ func TestLoginByCertificate(t *testing.T) {
 		}
 		_, err := p.Fetch(t.Context(), key(bobID), w.bob)
 		wantError(t, err, credential.Refused, "allowed_uri_sans")
+		_, err = p.Fetch(t.Context(), key(aliceID), &caller{id: aliceID, key: w.alice.key, nameless: true})
+		wantError(t, err, credential.Refused, "no common name")
 		_, err = p.Fetch(t.Context(), key(bobID), &caller{err: errors.New("not held")})
 		wantError(t, err, credential.Unreachable, "X.509-SVID")
 		_, err = p.Fetch(t.Context(), key(bobID), nil)
