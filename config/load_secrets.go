@@ -9,12 +9,16 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	api "github.com/egret-proxy/egret/api/v1alpha1"
 )
 
 func (l *loader) provider(i int, p *api.Provider) {
 	l.assertion(i, p)
+	if p.Exec != nil {
+		l.program(i, p.Exec)
+	}
 	for _, s := range p.Secrets() {
 		l.secret(i, s.Path, s.Source)
 	}
@@ -33,6 +37,19 @@ func (l *loader) assertion(i int, p *api.Provider) {
 			l.bad(i, "spec.provider."+p.Kind(), to, "must not show others a JWT-SVID for the audience of listener "+x.Name+", which takes it for the workload",
 				"give the listener an audience of its own")
 		}
+	}
+}
+
+// program holds a Credential to what the node lets it run: who writes policy for many
+// nodes must not run what they like on each, least of all a shell.
+func (l *loader) program(i int, p *api.ExecProvider) {
+	const path = "spec.provider.exec."
+	if name := p.Command[0]; !slices.Contains(l.node.Secrets.AllowPrograms, name) {
+		l.bad(i, path+"command", name, "must be a program that the node allows", "set secrets: {allowPrograms: ["+name+"]} in egret.yaml")
+	}
+	if len(p.Env) > 0 && !l.node.Secrets.AllowEnv {
+		l.bad(i, path+"env", "", "must not be used, the node does not allow its environment to Credentials",
+			"set secrets: {allowEnv: true} in egret.yaml")
 	}
 }
 

@@ -218,6 +218,9 @@ type Audit struct {
 // Secrets allows weaker sources of secrets.
 type Secrets struct {
 	AllowEnv bool `json:"allowEnv,omitempty"` // Credentials may name variables of egret's environment
+
+	// AllowPrograms are the programs, by their absolute paths, that Credentials may run (provider exec).
+	AllowPrograms []string `json:"allowPrograms,omitempty"`
 }
 
 // Log is egret's own log on standard error.

@@ -95,6 +95,15 @@ func (c *checker) workloadAPI(address string) {
 		"set it, or $SPIFFE_ENDPOINT_SOCKET; where there is no SPIRE, set spiffe.embedded")
 }
 
+// programs checks what Credentials may run: names as Credentials have them.
+func (c *checker) programs() {
+	for i, p := range c.node.Secrets.AllowPrograms {
+		if !filepath.IsAbs(p) || filepath.Clean(p) != p || !printable(p) {
+			c.bad(at("secrets.allowPrograms", i), p, "must be the absolute path of a program, without . and ..", "")
+		}
+	}
+}
+
 func (c *checker) admin() {
 	a := &c.node.Admin
 	if a.Socket == "" {

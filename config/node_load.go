@@ -108,6 +108,7 @@ func (c *checker) checkNode() {
 	c.egress()
 	c.upstream()
 	c.audit()
+	c.programs()
 }
 
 func (c *checker) nodeName() {
