@@ -58,6 +58,12 @@ func (b *builder) make(p *api.Provider) (credential.Provider, error) {
 		return b.vault(p.Vault)
 	case p.GitHub != nil:
 		return b.github(p.GitHub)
+	case p.Slack != nil:
+		return b.slack(p.Slack)
+	case p.Salesforce != nil:
+		return b.salesforce(p.Salesforce)
+	case p.Snowflake != nil:
+		return b.snowflake(p.Snowflake)
 	}
 	return nil, errors.New("it has no provider")
 }

@@ -138,7 +138,7 @@ func (p *Provider) Secrets() []PlacedSecret {
 func (p *Provider) Files() []*string {
 	var out []*string
 	p.walk(func(_ string, v reflect.Value, tag reflect.StructTag) {
-		if s, ok := v.Addr().Interface().(*string); ok && tag.Get("file") != "" {
+		if s, ok := v.Addr().Interface().(*string); ok && *s != "" && tag.Get("file") != "" {
 			out = append(out, s)
 		}
 	})

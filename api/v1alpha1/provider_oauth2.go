@@ -4,6 +4,7 @@
 package v1alpha1
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strings"
@@ -182,8 +183,19 @@ func (f *faults) stateFile(path, value string) {
 func (p *OAuth2Provider) traits() traits {
 	return traits{
 		shared: p.Grant == grantRefresh, usesSVID: p.provesBySVID() || p.presentsSubject(),
-		audience: p.Audience, resource: p.Resource, scopes: p.Scopes,
+		audience: p.Audience, resource: p.Resource, scopes: p.Scopes, assertion: p.shown(),
 	}
+}
+
+// shown is the audience of the JWT-SVID that the issuer sees: the subject's, else the client's.
+func (p *OAuth2Provider) shown() string {
+	switch {
+	case p.presentsSubject():
+		return cmp.Or(p.SubjectAudience, p.TokenURL)
+	case p.ClientAuth == clientJWTSPIFFE:
+		return cmp.Or(p.AssertionAudience, p.TokenURL)
+	}
+	return ""
 }
 
 func (f *faults) resource(path, value string) { f.absoluteURI(path, value, "RFC 8707") }

@@ -152,6 +152,10 @@ type Provider struct {
 	Exec       *ExecProvider       `json:"exec,omitempty"`
 	Vault      *VaultProvider      `json:"vault,omitempty"`
 	GitHub     *GitHubProvider     `json:"github,omitempty"`
+
+	Slack      *SlackProvider      `json:"slack,omitempty"`
+	Salesforce *SalesforceProvider `json:"salesforce,omitempty"`
+	Snowflake  *SnowflakeProvider  `json:"snowflake,omitempty"`
 }
 
 // SecretSource is where a secret is: exactly one member is set. Never the secret itself.

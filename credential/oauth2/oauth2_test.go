@@ -99,7 +99,9 @@ func TestOAuthErrors(t *testing.T) {
 			t.Errorf("%q: %v", code, e)
 		}
 	}
-	s.say = func(w http.ResponseWriter, _ *http.Request) { answer(w, 201, map[string]any{"access_token": "t", "token_type": "Bearer"}) }
+	s.say = func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 201, map[string]any{"access_token": "t", "token_type": "Bearer"})
+	}
 	_, err := p.Fetch(t.Context(), credential.Key{}, nil)
 	wantError(t, err, credential.NotMinted)
 }
