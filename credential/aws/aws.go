@@ -55,8 +55,6 @@ func token(k sigv4.Keys, life, ahead time.Duration) (credential.Token, error) {
 }
 
 // keyID is generous: stores that speak S3 let people choose.
-//
-//nolint:gochecknoglobals // a constant
 var keyID = regexp.MustCompile(`^[\w.@:+=-]{1,128}$`)
 
 // minSkew is the difference of clocks below which nothing is corrected: a Date has whole
@@ -78,8 +76,6 @@ func skew(a *issuer.Answer, now time.Time) time.Duration {
 
 // Patterns of what is written into configuration, or comes from AWS and is written into
 // requests.
-//
-//nolint:gochecknoglobals // constants
 var (
 	regionForm  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+){1,3}-[0-9]{1,2}$`)
 	roleForm    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}$`)
