@@ -48,7 +48,7 @@ func unescape(s string) (string, bool) {
 		case c == '+':
 			out.WriteByte(' ')
 		case c != '%':
-			if c < ' ' || c == 0x7f { // a line end behind the form is trimmed by some servers
+			if c < ' ' || c == 0x7f || c == '#' { // some servers trim a line end, and cut a query at #
 				return "", false
 			}
 			out.WriteByte(c)

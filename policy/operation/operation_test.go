@@ -118,6 +118,7 @@ func TestMUST_H15_WhatCanBeReadInTwoWaysHasNoResult_Form(t *testing.T) {
 		"only another case":     {ask{body: "Action=read"}, ""},
 		"index":                 {ask{body: "action=read&action[]=delete"}, ""},
 		"leading space":         {ask{body: "action=read&+action=delete"}, ""},
+		"fragment":              {ask{method: "GET", query: "x=1#&action=read"}, ""},
 		"Kelvin":                {ask{body: "action=read&%E2%84%AA=1&act\u0131on=delete"}, ""},
 		"semicolon":             {ask{body: "action=read;action=delete"}, ""},
 		"semicolon in a value":  {ask{body: "x=1;action=delete&action=read"}, ""},
