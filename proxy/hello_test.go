@@ -35,11 +35,11 @@ func helloOf(t testing.TB, cfg *tls.Config) []byte {
 	if _, err := io.ReadFull(server, head); err != nil {
 		t.Fatal(err)
 	}
-	body := make([]byte, binary.BigEndian.Uint16(head[3:]))
-	if _, err := io.ReadFull(server, body); err != nil {
+	wire := make([]byte, recordHeader+int(binary.BigEndian.Uint16(head[3:])))
+	if _, err := io.ReadFull(server, wire[copy(wire, head):]); err != nil {
 		t.Fatal(err)
 	}
-	return append(head, body...)
+	return wire
 }
 
 // fragmented cuts a message into records of n bytes.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -93,9 +94,9 @@ func (p *peeker) more(limit time.Time) error {
 	if err := p.conn.SetReadDeadline(limit); err != nil {
 		return err
 	}
-	buf := make([]byte, peekStep)
-	n, err := p.conn.Read(buf)
-	p.head = append(p.head, buf[:n]...)
+	p.head = slices.Grow(p.head, peekStep)
+	n, err := p.conn.Read(p.head[len(p.head):cap(p.head)])
+	p.head = p.head[:len(p.head)+n]
 	if n > 0 {
 		return nil
 	}
@@ -134,7 +135,9 @@ type replay struct {
 func (r *replay) Read(p []byte) (int, error) {
 	if len(r.head) > 0 {
 		n := copy(p, r.head)
-		r.head = r.head[n:]
+		if r.head = r.head[n:]; len(r.head) == 0 {
+			r.head = nil // not kept for the connection's life
+		}
 		return n, nil
 	}
 	return r.Conn.Read(p)

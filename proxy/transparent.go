@@ -50,7 +50,10 @@ func (f *captor) serve() error {
 			return err
 		default: // http.Server does the same
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-			time.Sleep(delay)
+			select {
+			case <-time.After(delay):
+			case <-f.s.base.Done():
+			}
 		}
 	}
 }
@@ -76,17 +79,19 @@ func (f *captor) take(conn net.Conn) {
 	f.s.busy.Add(1)
 	go func() {
 		defer f.s.busy.Add(-1)
-		defer f.survive(conn)
+		defer func() {
+			if p := recover(); p != nil {
+				f.survive(conn, p)
+			}
+		}()
 		f.carry(conn)
 	}()
 }
 
 // survive keeps a fault in one connection from ending all others, as http.Server does.
-func (f *captor) survive(conn net.Conn) {
-	if p := recover(); p != nil {
-		f.s.deps.Logger.Error("panic while serving a captured connection", "listener", f.e.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		_ = conn.Close()
-	}
+func (f *captor) survive(conn net.Conn, p any) {
+	f.s.deps.Logger.Error("panic while serving a captured connection", "listener", f.e.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	_ = conn.Close()
 }
 
 // carry brings one connection in, or refuses it.
@@ -156,6 +161,7 @@ func (s *Server) admitCaptured(e *Entrance, raw net.Conn) admission {
 	p := s.deps.Policy()
 	c := &clientConn{Conn: raw, id: newID(), entrance: e, admitted: time.Now(), set: p.Digest(), speaks: openedOther}
 	k := &capture{s: s, p: p, raw: raw, a: admission{conn: c}, deadline: c.admitted.Add(s.limits.Handshake)}
+	defer func() { s.metrics.captured.WithLabelValues(e.Name, string(c.speaks)).Inc() }()
 	for _, stage := range []func() *refusal{s.crowded, k.origin, k.listen, k.ours, k.target, k.identify, k.decide} {
 		if k.a.ref = stage(); k.a.ref != nil {
 			return k.a
@@ -204,7 +210,6 @@ func (k *capture) hear(quiet time.Time) *refusal {
 	c := k.a.conn
 	k.opening = k.peek.open(earlier(quiet, k.deadline), k.deadline)
 	c.speaks = k.opening.kind
-	k.s.metrics.captured.WithLabelValues(c.entrance.Name, string(c.speaks)).Inc()
 	if c.speaks == openedGone {
 		return refuse(reasonClientGone, k.opening.err)
 	}

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,7 +106,7 @@ func TestMUST_T4_TheOriginalAddressIsNeverDialled(t *testing.T) {
 		fmt.Sprintf("127.0.0.2:%d", twin.Port()): true, fmt.Sprintf("127.0.0.1:%d", twin.Port()): false, fmt.Sprintf("[::ffff:127.0.0.1]:%d", twin.Port()): false,
 	} {
 		w.capturing(to)
-		resp, text := w.get(w.captured(), fmt.Sprintf("https://%s:%d/", echoHost, twin.Port()))
+		resp, text := w.get(w.captured(), "https://"+net.JoinHostPort(echoHost, fmt.Sprint(twin.Port()))+"/")
 		if resp.StatusCode != 200 || report(t, text).Fingerprint == "" {
 			t.Fatalf("%s: %d %s", to, resp.StatusCode, text)
 		}
@@ -146,9 +147,9 @@ func alertOf(b byte) string { return string([]byte{21, 3, 1, 0, 2, 2, b}) }
 
 func TestCapturedConnectionsThatAreRefused(t *testing.T) {
 	w := newWorld(t, withLimits(Limits{Handshake: 700 * time.Millisecond}))
-	to := somewhere
+	var to atomic.Value
 	w.capturing(somewhere, func(e *Entrance) {
-		e.Original = func(net.Conn) (netip.AddrPort, error) { return netip.ParseAddrPort(to) }
+		e.Original = func(net.Conn) (netip.AddrPort, error) { return netip.ParseAddrPort(to.Load().(string)) }
 	})
 	wire := func(parts ...[]byte) string { return string(build(parts...)) }
 	for name, x := range map[string]struct{ to, first, reason, answer string }{
@@ -164,7 +165,7 @@ func TestCapturedConnectionsThatAreRefused(t *testing.T) {
 		"silence at 443": {somewhere, "", "handshake_timeout", ""},
 		"pinned, silent": {somewhere, wire(serverName("x." + pinHost)), "unlisted_host", alertOf(alertUnrecognizedName)},
 	} {
-		to = x.to
+		to.Store(x.to)
 		before := len(w.allRecords())
 		got, _ := w.begin(x.first)
 		if got != x.answer {

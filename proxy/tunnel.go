@@ -45,6 +45,7 @@ func (s *Server) tunnel(a *admission) {
 		up.Close()
 	}
 	t := &pipe{s: s, c: c, rule: a.rule, up: up, head: a.head, start: time.Now()}
+	a.head = nil
 	c.add(t)
 	defer c.remove(t)
 	if cause := c.cutCause(); cause != nil { // it came while we dialled

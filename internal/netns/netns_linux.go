@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 
@@ -97,7 +98,7 @@ func (n *NS) Listen(ctx context.Context, network, address string) (l net.Listene
 // Dial connects from the namespace to an IP address with a port: a name would be looked
 // up, and one of several addresses tried, on other threads.
 func (n *NS) Dial(ctx context.Context, network, address string) (c net.Conn, err error) {
-	if _, err := net.ResolveTCPAddr(network, address); err != nil || net.ParseIP(hostOf(address)) == nil {
+	if _, err := netip.ParseAddrPort(address); err != nil {
 		return nil, fmt.Errorf("address %q must be ip:port", address)
 	}
 	err = n.Do(func() (err error) {
@@ -105,12 +106,4 @@ func (n *NS) Dial(ctx context.Context, network, address string) (c net.Conn, err
 		return err
 	})
 	return c, err
-}
-
-func hostOf(address string) string {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return ""
-	}
-	return host
 }

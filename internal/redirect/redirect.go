@@ -66,44 +66,54 @@ type Rule struct {
 
 // check reports every way in which the options make no sense, before any rule is made.
 func (o Options) check() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	switch {
-	case o.Port == 0:
-		bad("port must be from 1 to 65535, that of the transparent listeners")
-	case o.Port >= istioFirst && o.Port <= istioLast:
-		bad("port %d must not be from %d to %d, which are Istio's", o.Port, istioFirst, istioLast)
-	}
-	switch {
-	case o.Apart && (o.UID != NoUID || o.Mark != 0):
-		bad("nobody must be left alone where egret's connections leave from elsewhere")
-	case o.Apart:
-	case o.UID == 0:
-		bad("uid 0 must not be left alone: every program of root would go round egret; run egret as a user of its own")
-	case o.UID == NoUID && o.Mark == 0:
-		bad("without a uid there must be a mark: egret's own connections would come back to it")
-	case o.UID < NoUID || o.UID >= math.MaxUint32:
-		bad("uid %d is not a user id", o.UID)
-	}
+	errs := []error{o.checkPort(), o.checkOwn()}
 	for _, p := range o.IncludePorts {
-		switch {
-		case p == 53 || p == 853:
-			bad("port %d must not be captured: DNS is left alone", p)
-		case p == 0 || p == o.Port:
-			bad("port %d must not be captured", p)
-		case slices.Contains(o.ExcludePorts, p):
-			bad("port %d must not be both captured and left alone", p)
-		}
+		errs = append(errs, o.checkIncluded(p))
 	}
 	if slices.Contains(o.ExcludePorts, 0) {
-		bad("port 0 is no port")
+		errs = append(errs, errors.New("port 0 is no port"))
 	}
 	for _, c := range o.ExcludeCIDRs {
 		if !c.IsValid() || c != c.Masked() || c.Addr().Is4In6() {
-			bad("cidr %q must be a range of addresses with no bits set beyond its length", c)
+			errs = append(errs, fmt.Errorf("cidr %q must be a range of addresses with no bits set beyond its length", c))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (o Options) checkPort() error {
+	switch {
+	case o.Port == 0:
+		return errors.New("port must be from 1 to 65535, that of the transparent listeners")
+	case o.Port >= istioFirst && o.Port <= istioLast:
+		return fmt.Errorf("port %d must not be from %d to %d, which are Istio's", o.Port, istioFirst, istioLast)
+	}
+	return nil
+}
+
+// checkOwn makes sure that egret's own connections are left alone, and nobody else's.
+func (o Options) checkOwn() error {
+	switch {
+	case o.UID == 0:
+		return errors.New("uid 0 must not be left alone: every program of root would go round egret; run egret as a user of its own")
+	case o.UID == NoUID && o.Mark == 0:
+		return errors.New("without a uid there must be a mark: egret's own connections would come back to it")
+	case o.UID < NoUID || o.UID >= math.MaxUint32:
+		return fmt.Errorf("uid %d is not a user id", o.UID)
+	}
+	return nil
+}
+
+func (o Options) checkIncluded(p uint16) error {
+	switch {
+	case slices.Contains(dnsPorts(), p):
+		return fmt.Errorf("port %d must not be captured: DNS is left alone", p)
+	case p == 0 || p == o.Port:
+		return fmt.Errorf("port %d must not be captured", p)
+	case slices.Contains(o.ExcludePorts, p):
+		return fmt.Errorf("port %d must not be both captured and left alone", p)
+	}
+	return nil
 }
 
 // clean sorts what has no order and drops what is there twice, so that the same options
