@@ -17,9 +17,11 @@ import (
 // workloads. Everybody gets what was minted for it, and memory stays where it was when
 // the room was first full.
 func TestHundredThousandKeys(t *testing.T) {
-	const size, workloads, rounds = 10_000, 1_000, 10
+	const size, workloads, rounds = 10_000, 1_000, 10 // 100,000 keys
 	p := &issuer{lifetime: time.Hour}
-	c := newCache(t, CacheOptions{Size: size, PerWorkload: 64}, specWith(t, p))
+	s := specWith(t, p)
+	s.Rate = Rate{PerMinute: 1 << 30, Burst: 1 << 20}
+	c := newCache(t, CacheOptions{Size: size, PerWorkload: 64}, s)
 	defer c.Close()
 	var full uint64
 	for round := range rounds {
