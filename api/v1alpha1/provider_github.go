@@ -58,7 +58,7 @@ func (f *faults) repositories(path string, p *GitHubProvider) {
 	case n == 0 && !p.AllRepositories:
 		f.add(Fault{path + ".repositories", "", "is required", "name them, or set allRepositories: true"})
 	case n > 0:
-		f.absent(path+".allRepositories", p.AllRepositories, "where repositories are named")
+		f.absent(path+".allRepositories", p.AllRepositories, "beside named repositories")
 	}
 	if n > maxRepositories {
 		f.bad(path+".repositories", strconv.Itoa(n), "must be at most 500, GitHub's limit")
