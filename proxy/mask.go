@@ -5,7 +5,6 @@ package proxy
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -113,18 +112,11 @@ func verbatim(value string) (longest string) {
 
 // formsOf returns a value as texts write it: plain, in JSON, in a URL.
 func formsOf(v string) []string {
-	html, _ := json.Marshal(v) // a string: cannot fail
-	var plain bytes.Buffer
-	enc := json.NewEncoder(&plain)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(v)
-	inJSON := strings.Trim(strings.TrimSpace(plain.String()), "\"")
-	if strings.HasSuffix(v, `"`) || strings.HasPrefix(v, `"`) { // quotes of its own
-		inJSON = plain.String()[1 : plain.Len()-2]
-	}
+	inJSON := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v) // a header's value has no control bytes
+	forHTML := strings.NewReplacer("<", `\u003c`, ">", `\u003e`, "&", `\u0026`)
 	query, path := url.QueryEscape(v), url.PathEscape(v)
 	return []string{
-		v, string(html[1 : len(html)-1]), inJSON, strings.ReplaceAll(inJSON, "/", `\/`),
+		v, inJSON, forHTML.Replace(inJSON), strings.ReplaceAll(inJSON, "/", `\/`), forHTML.Replace(strings.ReplaceAll(inJSON, "/", `\/`)),
 		query, path, lowerEscapes(query), lowerEscapes(path), strings.ReplaceAll(query, "+", "%20"),
 	}
 }

@@ -161,7 +161,7 @@ func named(value string, found bool, err error) ([]string, error) {
 	case !found:
 		return nil, errors.New("the field that names the operation is not there")
 	case !nameOf(value, "-_.:/"):
-		return nil, errors.New("the operation's name has bytes other than letters, digits and -_.:/")
+		return nil, errors.New("the operation's name has bytes other than letters, digits, -_./ and colons")
 	}
 	return one(value)
 }

@@ -42,7 +42,7 @@ func rpcMethod(r *Request, v jsonValue) ([]string, error) {
 	}
 	method, err := v.member("method")
 	if err != nil || method.kind != jsonString || !nameOf(method.text, "-_./$") {
-		return nil, errors.New("the method's name is missing or has bytes other than letters, digits and -_./$")
+		return nil, errors.New("the name of the method is missing, or has bytes other than letters, digits and dashes, underscores, full stops, slashes and dollars")
 	}
 	if err := agrees(r, "Mcp-Method", method.text); err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func toolName(r *Request, v jsonValue) ([]string, error) {
 	}
 	name, err := params.member("name")
 	if err != nil || name.kind != jsonString || !nameOf(name.text, "-_./:") {
-		return nil, errors.New("the tool's name is missing, ambiguous or has bytes other than letters, digits and -_./:")
+		return nil, errors.New("the name of the tool is missing or ambiguous, or has bytes other than letters, digits, -_./ and colons")
 	}
 	if err := agrees(r, "Mcp-Name", name.text); err != nil {
 		return nil, err
