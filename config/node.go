@@ -97,7 +97,7 @@ type KubernetesToken struct {
 	CA        string        `json:"ca,omitempty"`        // PEM file that the server is verified by; default: the pod's
 	TokenFile string        `json:"tokenFile,omitempty"` // egret's own token, which may create tokenreviews; default: the pod's
 	Node      string        `json:"node,omitempty"`      // accept pods of this node only; default: of any
-	Age       time.Duration `json:"age,omitempty"`       // a review is believed this long; default 30s
+	Age       time.Duration `json:"age,omitempty"`       // a review is believed this long; default 30s. A token whose pod is deleted is refused after this and up to 10s for which kube-apiserver itself remembers it
 }
 
 // Spiffe says where identities come from.
