@@ -42,6 +42,8 @@ func (f *faults) injection(path string, in *Inject, t traits) {
 		f.add(Fault{path, "", "must have exactly one of header, basic, query and sigv4", ""})
 	case in.SigV4 != nil:
 		f.sigV4(path, in, t)
+	case t.signs && strings.Contains(in.Value, "{"):
+		f.add(Fault{path + ".value", in.Value, "must hold no braces: AWS keys are never put into a request", "sign it: inject: [{sigv4: {service: s3, region: eu-central-1}}]"})
 	case in.Basic != "":
 		f.absent(path+".value", in.Value != "", "with basic, whose password is the token")
 		f.basic(path+".basic", in.Basic, vars)

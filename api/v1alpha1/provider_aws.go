@@ -62,7 +62,8 @@ type AWSRolesAnywhere struct {
 	Endpoint *Endpoint `json:"endpoint,omitempty"`
 }
 
-// AWSStatic says where keys are. They are followed when they change.
+// AWSStatic says where keys are. They are followed when they change. egret's clock must be
+// right to some minutes: unlike with sessions, whose issuers tell the time, nothing corrects it.
 type AWSStatic struct {
 	// AccessKeyID is written into requests and records. Required.
 	AccessKeyID SecretSource `json:"accessKeyID"`

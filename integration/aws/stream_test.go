@@ -14,7 +14,9 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -253,7 +255,9 @@ func TestBulkWithBoto3(t *testing.T) {
 	}
 	e := store(t)
 	_, before := e.memory(t)
-	for version, python := range pythons(t) {
+	all := pythons(t)
+	for _, version := range slices.Sorted(maps.Keys(all))[len(all)-1:] { // the newest does it in its own ways
+		python := all[version]
 		code, out := e.run(t, 8*time.Minute, python, "testdata/bulk.py", "https://"+storeHost, bucket, strconv.Itoa(1<<30))
 		_, after := e.memory(t)
 		t.Logf("boto3 %s: %s; egret's peak of memory was %d KiB before and %d KiB after", version, strings.TrimSpace(out), before, after)
