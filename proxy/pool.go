@@ -269,7 +269,7 @@ var errDialTimeout = fmt.Errorf("%w: time-out", errConnect)
 
 // connect dials, verifies and keeps one connection of the key's protocol.
 func (p *Pool) connect(ctx context.Context, k poolKey, h Hop) (*upstreamConn, error) {
-	tc, err := p.handshake(ctx, k, h, []string{k.proto})
+	tc, _, err := p.handshake(ctx, k, h, []string{k.proto})
 	if err != nil {
 		return nil, err
 	}
@@ -282,11 +282,12 @@ func (p *Pool) connect(ctx context.Context, k poolKey, h Hop) (*upstreamConn, er
 }
 
 // handshake dials the route and verifies the certificate for the rule's host. There is
-// no way to skip the verification (MUST T3).
-func (p *Pool) handshake(ctx context.Context, k poolKey, h Hop, alpn []string) (*tls.Conn, error) {
+// no way to skip the verification (MUST T3). asked: the upstream asked for a client
+// certificate and the hop has none.
+func (p *Pool) handshake(ctx context.Context, k poolKey, h Hop, alpn []string) (tc *tls.Conn, asked bool, err error) {
 	raw, err := p.opt.Dialer.DialContext(ctx, h.route())
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	roots := h.Destination.Roots
 	if roots == nil {
@@ -296,26 +297,25 @@ func (p *Pool) handshake(ctx context.Context, k poolKey, h Hop, alpn []string) (
 		ServerName: h.Target.Host, RootCAs: roots, MinVersion: tls.VersionTLS12,
 		NextProtos: alpn, ClientSessionCache: p.sessions(k),
 	}
-	demanded := false
 	// It is presented whatever authorities the upstream lists: sending none instead would only
 	// hide why it is refused.
 	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		if h.Certificate != nil {
 			return h.Certificate, nil
 		}
-		demanded = true
+		asked = true
 		return new(tls.Certificate), nil
 	}
-	tc := tls.Client(raw, cfg)
+	tc = tls.Client(raw, cfg)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
 		err = classifyHandshake(ctx, err)
-		if demanded && errors.Is(err, errConnect) {
+		if asked && errors.Is(err, errConnect) {
 			err = &demandError{negotiated(tc), err}
 		}
-		return nil, err
+		return nil, asked, err
 	}
-	return tc, nil
+	return tc, asked, nil
 }
 
 // demandError is a handshake that a verified upstream ended for want of a client
@@ -432,7 +432,7 @@ func (p *Pool) Protocol(ctx context.Context, h Hop, offered []string) (string, e
 }
 
 func (p *Pool) learn(ctx context.Context, h Hop, pk protoKey) (string, error) {
-	tc, err := p.handshake(ctx, h.key(protoH2), h, []string{protoH2, protoH1})
+	tc, asked, err := p.handshake(ctx, h.key(protoH2), h, []string{protoH2, protoH1})
 	if demand, ok := errors.AsType[*demandError](err); ok { // the credential may be one; which, is not known yet
 		p.protos.Add(pk, protoEntry{demand.proto, time.Now().Add(protoMemory)})
 		return demand.proto, nil
@@ -442,6 +442,10 @@ func (p *Pool) learn(ctx context.Context, h Hop, pk protoKey) (string, error) {
 	}
 	proto := negotiated(tc)
 	p.protos.Add(pk, protoEntry{proto, time.Now().Add(protoMemory)})
+	if asked { // in TLS 1.3 it says no only after the handshake: this connection is of no use
+		_ = tc.Close()
+		return proto, nil
+	}
 	uc, err := p.keep(ctx, h.key(proto), h, tc)
 	if err != nil {
 		return "", err
