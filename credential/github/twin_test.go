@@ -34,7 +34,6 @@ type twin struct {
 	mu     sync.Mutex
 	tokens map[string]bool // false: revoked
 	made   int
-	bodies []string
 	calls  []string
 }
 

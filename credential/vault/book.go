@@ -16,10 +16,9 @@ const maxLoans = 20_000
 
 // book keeps account of loans until they end. Safe for concurrent use.
 type book struct {
-	mu     sync.Mutex
-	byKey  map[credential.Key]*loan // the newest of each
-	all    map[*loan]struct{}
-	closed bool
+	mu    sync.Mutex
+	byKey map[credential.Key]*loan // the newest of each
+	all   map[*loan]struct{}
 }
 
 func newBook() *book {
