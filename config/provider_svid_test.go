@@ -100,3 +100,24 @@ func TestMTLSNeedsNoInjection(t *testing.T) {
 		}
 	}
 }
+
+// With as: egret it is egret's own SVID, for every provider that logs in with one.
+func TestAsEgretWithAnSVID(t *testing.T) {
+	for _, provider := range []string{"mtls: {}", "jwt: {audience: a}", previewGoogle, previewAzure, previewClaude, previewOpenAI} {
+		inject := bearerInject
+		if strings.HasPrefix(provider, "mtls") {
+			inject = ""
+		}
+		bundle, faults := loadPolicy(t, svidPolicy(provider, inject+"  as: egret\n"), "egret")
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		specs, faults := Build(bundle, BuildOptions{Dial: nowhere})
+		if len(faults) > 0 || len(specs) != 1 || !specs[0].AsSelf || specs[0].Shared {
+			t.Errorf("%s: %+v, %v", provider, specs, faults)
+		}
+		for _, s := range specs {
+			closeProvider(s.Provider)
+		}
+	}
+}
