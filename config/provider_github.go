@@ -59,7 +59,7 @@ func (b *builder) pem(s *api.SecretSource) func() (secret.Secret, error) {
 func readKey(path string) ([]byte, error) {
 	st, err := os.Stat(path)
 	if err == nil && (!st.Mode().IsRegular() || st.Size() > int64(maxSecretBytes)) {
-		return nil, errors.New("must be a regular file of at most 64 KiB")
+		return nil, errors.New("must be a regular file of at most 1 MiB")
 	}
 	var text []byte
 	if err == nil {
