@@ -149,6 +149,7 @@ func TestMUST_P3_BrokenHellosAreRefused(t *testing.T) {
 	for name, wire := range map[string][]byte{
 		"two names":                build(serverName("slack.com", "evil.example")),
 		"two server_name":          build(serverName("slack.com"), serverName("evil.example")),
+		"two of another extension": build(serverName("slack.com"), extension(21), extension(21)),
 		"a dot at its end":         build(serverName("slack.com.")),
 		"an empty name":            build(serverName("")),
 		"an empty list":            build(extension(extensionServerName, 0, 0)),

@@ -97,6 +97,7 @@ func makeNamespace(t *testing.T, name string) (string, *netns.NS) {
 	t.Cleanup(func() {
 		sh(t, "ip", "netns", "del", full)
 		_ = os.RemoveAll("/etc/netns/" + full)
+		_ = os.Remove("/etc/netns") // where nobody else has anything in it
 	})
 	sh(t, "ip", "-n", full, "link", "set", "lo", "up")
 	n, err := netns.Open("/run/netns/" + full)
