@@ -60,7 +60,7 @@ func (w *world) run(t *testing.T, privileges ...string) *egret {
 	t.Helper()
 	argv := append([]string{"sh", "-c", withCgroups, "sh", "setpriv", "--reuid", fmt.Sprint(egretUID), "--regid", fmt.Sprint(egretUID), "--clear-groups"}, privileges...)
 	e := &egret{w: w, done: make(chan struct{}), cmd: w.inPod(append(argv, os.Getenv(egretVar), "run", "-c", w.file("egret.yaml"))...)}
-	e.cmd.Env = append(os.Environ(), "HOME="+w.dir)
+	e.cmd.Env = append(os.Environ(), "HOME="+w.dir, "TMPDIR="+w.dir) // one that is killed leaves its socket
 	e.cmd.Dir = w.dir
 	stderr, err := e.cmd.StderrPipe()
 	if err != nil {
