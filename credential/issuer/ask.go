@@ -63,6 +63,9 @@ func (c *Client) ask(by *http.Client, req *http.Request) (*Answer, error) {
 	defer resp.Body.Close()
 	c.checkClock(req.URL.Host, resp.Header.Get("Date"), sent)
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.maxBody+1))
+	if err == nil { // a server that sees us go may end its answer well, in the middle
+		err = req.Context().Err()
+	}
 	switch {
 	case err != nil:
 		return nil, fail(credential.Unreachable, fmt.Errorf("answer breaks off: %w", wireerr.Wrap(err)))

@@ -4,8 +4,9 @@
 // Package snowflake is the provider of Snowflake's key-pair authentication: a JWT that
 // egret signs itself with a user's private key and that is the token, at most an hour
 // long. No issuer is asked. Snowflake is told by the constant header
-// X-Snowflake-Authorization-Token-Type: KEYPAIR_JWT what it is. For workload identity
-// (a JWT-SVID with audience snowflakecomputing.com) there is provider jwt.
+// X-Snowflake-Authorization-Token-Type: KEYPAIR_JWT what it is. Workload identity
+// federation is not for this: Snowflake documents it for its drivers alone, which send a
+// JWT in the body of their login.
 package snowflake
 
 import (
