@@ -31,7 +31,7 @@ const (
 // Backends lists the words for --backend.
 func Backends() []Backend { return []Backend{Auto, Nft, Iptables, IptablesLegacy, IptablesNft} }
 
-// NoUID stands for no exclusion by user; a mark must stand in for it.
+// NoUID stands for no exclusion by user; a mark must stand in for it, or Apart.
 const NoUID int64 = -1
 
 // Ports of Istio's redirection: a listener there would be taken for it.
@@ -96,6 +96,9 @@ func (o Options) checkOwn() error {
 	switch {
 	case o.UID == 0:
 		return errors.New("uid 0 must not be left alone: every program of root would go round egret; run egret as a user of its own")
+	case o.Apart && (o.UID != NoUID || o.Mark != 0):
+		return errors.New("nobody must be left alone by uid or mark where egret's own connections leave from another namespace")
+	case o.Apart:
 	case o.UID == NoUID && o.Mark == 0:
 		return errors.New("without a uid there must be a mark: egret's own connections would come back to it")
 	case o.UID < NoUID || o.UID >= math.MaxUint32:

@@ -34,7 +34,9 @@ func TestRules(t *testing.T) {
 	noUser.UID, noUser.Mark, noUser.IPv4Only = NoUID, 1, true
 	noTLS := usual()
 	noTLS.IncludePorts = []uint16{80}
-	for name, o := range map[string]Options{"usual": usual(), "everything": everything(), "mark-ipv4-only": noUser, "port-80": noTLS} {
+	apart := usual()
+	apart.UID, apart.Apart = NoUID, true
+	for name, o := range map[string]Options{"usual": usual(), "everything": everything(), "mark-ipv4-only": noUser, "port-80": noTLS, "apart": apart} {
 		for _, b := range []Backend{Nft, Iptables} {
 			p, err := New(b, o)
 			if err != nil {
@@ -81,6 +83,7 @@ func TestBadOptions(t *testing.T) {
 		"uid 0 must not be left alone":   func(o *Options) { o.UID = 0 },
 		"without a uid there must be":    func(o *Options) { o.UID = NoUID },
 		"is not a user id":               func(o *Options) { o.UID = 1<<32 - 1 },
+		"nobody must be left alone":      func(o *Options) { o.Apart = true },
 		"port 53 must not be captured":   func(o *Options) { o.IncludePorts = []uint16{53} },
 		"port 8650 must not be captured": func(o *Options) { o.IncludePorts = []uint16{8650} },
 		"both captured and left alone":   func(o *Options) { o.ExcludePorts = []uint16{443} },
