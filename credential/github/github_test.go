@@ -463,3 +463,17 @@ func FuzzNarrow(f *testing.F) {
 		}
 	})
 }
+
+func TestMUST_T9_RedirectsAreNotFollowed(t *testing.T) {
+	for _, f := range issuertest.Faults() {
+		if !strings.HasSuffix(f.Name, " elsewhere") {
+			continue
+		}
+		_, s, p := start(t, nil)
+		s.Break(&f)
+		_, err := p.Fetch(t.Context(), credential.Key{}, nil)
+		if wantError(t, err, credential.NotMinted, "redirects are not followed"); s.Asked() != 1 {
+			t.Errorf("%s: %d requests", f.Name, s.Asked())
+		}
+	}
+}

@@ -327,3 +327,19 @@ func TestRefusalHasAKind(t *testing.T) {
 		}
 	}
 }
+
+func TestMUST_T9_RedirectsAreNotFollowed(t *testing.T) {
+	for _, f := range issuertest.Faults() {
+		if !strings.HasSuffix(f.Name, " elsewhere") {
+			continue
+		}
+		m := matrix("", "", func(c *Config) { c.ClientToken, c.Keys = true, nil })
+		s := issuertest.NewServer(t, m.Twin(t))
+		p := m.Provider(t, s)
+		s.Break(&f)
+		_, err := p.Fetch(t.Context(), key(aliceID), m.Subject)
+		if wantError(t, err, credential.NotMinted, "active node"); s.Asked() != 1 {
+			t.Errorf("%s: %d requests", f.Name, s.Asked())
+		}
+	}
+}
