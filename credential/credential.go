@@ -11,6 +11,7 @@ package credential
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -116,6 +117,24 @@ const (
 	Unconfigured             // no such provider or generation
 	Backoff                  // not asked: a recent failure is still being backed off
 )
+
+// NotHeld reports that a Subject cannot be acted for at all, now and later, because egret
+// has no key of it: its errors then have a method NotHeld. Providers answer Unconfigured,
+// which is not held against other callers of the same identity.
+func NotHeld(err error) bool {
+	var e interface{ NotHeld() bool }
+	return errors.As(err, &e) && e.NotHeld()
+}
+
+// OfSubject is the *Error of a provider whose Subject gave no SVID: what says what was
+// asked for.
+func OfSubject(what string, err error) *Error {
+	kind := Unreachable
+	if NotHeld(err) {
+		kind = Unconfigured
+	}
+	return &Error{Kind: kind, Err: fmt.Errorf("%s: %w", what, err)}
+}
 
 // Error is why there is no credential. Err is for logs; the application is told only
 // the Kind. It never holds a secret or an issuer's response body.

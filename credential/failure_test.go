@@ -5,6 +5,7 @@ package credential
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -214,4 +215,24 @@ func TestMUST_C13_BackgroundRefreshIsNotInStep(t *testing.T) {
 			t.Errorf("%d fetches, at most %d in a second", last, worst)
 		}
 	})
+}
+
+// heldElsewhere is what an identity says of a caller whose key egret does not hold.
+type heldElsewhere struct{}
+
+func (heldElsewhere) Error() string { return "not held" }
+func (heldElsewhere) NotHeld() bool { return true }
+
+// A caller that egret cannot act for must not keep another one of the same identity, which
+// it can act for, from its credential.
+func TestNotHeldIsHeldAgainstNobodyElse(t *testing.T) {
+	p := &issuer{lifetime: time.Hour, err: OfSubject("JWT-SVID", fmt.Errorf("of alice: %w", heldElsewhere{}))}
+	inBubble(t, p, nil, func(t *testing.T, c *Cache) {
+		getError(t, c, keyOf(alice), Unconfigured)
+		p.set(func(p *issuer) { p.err = nil })
+		get(t, c, keyOf(alice))
+	})
+	if e := OfSubject("JWT-SVID", errors.New("agent is away")); e.Kind != Unreachable || NotHeld(e) {
+		t.Errorf("%v", e)
+	}
 }

@@ -239,6 +239,9 @@ func (e *entry) settle(f *flight, now time.Time) {
 		e.failure, e.had = failure{}, true
 		return
 	}
+	if f.err.Kind == Unconfigured { // of this caller alone, and no issuer was asked
+		return
+	}
 	var spare time.Duration
 	if v := e.value.Load(); v != nil && v.life.phase(now) < phaseExpired {
 		spare = v.life.length / 10

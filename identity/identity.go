@@ -86,16 +86,24 @@ type Resolver interface {
 	Resolve(ctx context.Context, p Peer) (Caller, error)
 }
 
+// notHeld tells package credential, which does not know this one, what it means.
+type notHeld struct{}
+
+func (notHeld) Error() string { return "egret does not hold this caller's key" }
+
+// NotHeld reports that asking again is of no use: egret cannot act for this caller.
+func (notHeld) NotHeld() bool { return true }
+
 // Errors of resolving and re-checking. They are compared with errors.Is; what wraps
 // them is for logs only and may quote facts about the evidence, never the evidence.
 var (
-	ErrUnknown       = errors.New("no usable evidence of identity")
-	ErrInvalid       = errors.New("evidence is not valid")
-	ErrExpired       = errors.New("evidence has expired")
-	ErrRevoked       = errors.New("trust bundle no longer vouches for the evidence")
-	ErrGone          = errors.New("the calling process or pod has ended")
-	ErrWrongAudience = errors.New("token is not for this proxy alone")
-	ErrTrustDomain   = errors.New("trust domain is not allowed here")
-	ErrUnavailable   = errors.New("source of identities is not available")
-	ErrNotHeld       = errors.New("egret does not hold this caller's key")
+	ErrUnknown             = errors.New("no usable evidence of identity")
+	ErrInvalid             = errors.New("evidence is not valid")
+	ErrExpired             = errors.New("evidence has expired")
+	ErrRevoked             = errors.New("trust bundle no longer vouches for the evidence")
+	ErrGone                = errors.New("the calling process or pod has ended")
+	ErrWrongAudience       = errors.New("token is not for this proxy alone")
+	ErrTrustDomain         = errors.New("trust domain is not allowed here")
+	ErrUnavailable         = errors.New("source of identities is not available")
+	ErrNotHeld       error = notHeld{} // see credential.NotHeld
 )

@@ -97,7 +97,7 @@ func (p *RolesAnywhere) Fetch(ctx context.Context, k credential.Key, s credentia
 	}
 	cert, err := s.X509SVID(ctx)
 	if err != nil {
-		return credential.Token{}, &credential.Error{Kind: credential.Unreachable, Err: fmt.Errorf("X.509-SVID: %w", err)}
+		return credential.Token{}, credential.OfSubject("X.509-SVID", err)
 	}
 	used := time.Duration(p.ahead.Load())
 	answer, err := p.ask(ctx, call{k, cert, used})

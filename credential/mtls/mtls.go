@@ -34,7 +34,7 @@ func (*Provider) Fetch(ctx context.Context, _ credential.Key, s credential.Subje
 	}
 	cert, err := s.X509SVID(ctx)
 	if err != nil {
-		return credential.Token{}, fail(credential.Unreachable, fmt.Errorf("X.509-SVID: %w", err))
+		return credential.Token{}, credential.OfSubject("X.509-SVID", err)
 	}
 	if len(cert.Certificate) == 0 || cert.PrivateKey == nil {
 		return credential.Token{}, fail(credential.NotMinted, errors.New("X.509-SVID: no certificate or no key"))

@@ -117,7 +117,7 @@ func (p *Provider) proveX509(ctx context.Context, s credential.Subject) (proof, 
 	}
 	cert, err := s.X509SVID(ctx)
 	if err != nil {
-		return proof{}, issuer.Within("X.509-SVID", err)
+		return proof{}, credential.OfSubject("X.509-SVID", err)
 	}
 	leaf, err := leafOf(&cert)
 	if err != nil {

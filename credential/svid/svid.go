@@ -35,7 +35,7 @@ type Token struct {
 
 // Fetch asks s for a JWT-SVID for exactly this audience (MUST I10: never the token that
 // the caller sent to egret, which is for egret's own audience). Errors are
-// *credential.Error: Unconfigured without a subject, Unreachable where the agent gives
+// *credential.Error: Unconfigured without a subject or where egret cannot act for it, Unreachable where the agent gives
 // none, NotMinted for a token that is for others too, has ended, or cannot be read.
 func Fetch(ctx context.Context, s credential.Subject, audience string) (Token, error) {
 	if s == nil {
@@ -43,7 +43,7 @@ func Fetch(ctx context.Context, s credential.Subject, audience string) (Token, e
 	}
 	value, _, err := s.JWTSVID(ctx, audience)
 	if err != nil {
-		return Token{}, fail(credential.Unreachable, fmt.Errorf("JWT-SVID for audience %q: %w", audience, err))
+		return Token{}, credential.OfSubject(fmt.Sprintf("JWT-SVID for audience %q", audience), err)
 	}
 	t, err := parse(value, audience)
 	if err == nil && !time.Now().Before(t.Expires) {

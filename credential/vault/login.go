@@ -79,7 +79,7 @@ func certificate(ctx context.Context, s credential.Subject) (*tls.Certificate, e
 	}
 	cert, err := s.X509SVID(ctx)
 	if err != nil {
-		return nil, fail(credential.Unreachable, "X.509-SVID: %w", err)
+		return nil, credential.OfSubject("X.509-SVID", err)
 	}
 	if !hasCommonName(&cert) {
 		return nil, fail(credential.Refused, "X.509-SVID has no common name, which Vault's method cert names workloads by: give its SPIRE entry a DNS name, or log in with jwt")
