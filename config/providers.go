@@ -31,41 +31,29 @@ func (opt BuildOptions) provider(c *api.CompiledCredential) (credential.Provider
 }
 
 func (b *builder) make(p *api.Provider) (credential.Provider, error) {
-	switch {
-	case p.Static != nil:
-		return b.static(p.Static)
-	case p.OAuth2 != nil:
-		return b.oauth2(p.OAuth2)
-	case p.AWS != nil:
-		return b.aws(p.AWS)
-	case p.Google != nil:
-		return b.google(p.Google)
-	case p.Azure != nil:
-		return b.azure(p.Azure)
-	case p.Anthropic != nil:
-		return b.anthropic(p.Anthropic)
-	case p.OpenAI != nil:
-		return b.openai(p.OpenAI)
-	case p.JWT != nil:
-		return b.jwt(p.JWT)
-	case p.MTLS != nil:
-		return mtls.New(), nil
-	case p.Kubernetes != nil:
-		return b.kubernetes(p.Kubernetes)
-	case p.Exec != nil:
-		return b.exec(p.Exec)
-	case p.Vault != nil:
-		return b.vault(p.Vault)
-	case p.GitHub != nil:
-		return b.github(p.GitHub)
-	case p.Slack != nil:
-		return b.slack(p.Slack)
-	case p.Salesforce != nil:
-		return b.salesforce(p.Salesforce)
-	case p.Snowflake != nil:
-		return b.snowflake(p.Snowflake)
+	makers := map[string]func() (credential.Provider, error){
+		"static":     func() (credential.Provider, error) { return b.static(p.Static) },
+		"oauth2":     func() (credential.Provider, error) { return b.oauth2(p.OAuth2) },
+		"aws":        func() (credential.Provider, error) { return b.aws(p.AWS) },
+		"google":     func() (credential.Provider, error) { return b.google(p.Google) },
+		"azure":      func() (credential.Provider, error) { return b.azure(p.Azure) },
+		"anthropic":  func() (credential.Provider, error) { return b.anthropic(p.Anthropic) },
+		"openai":     func() (credential.Provider, error) { return b.openai(p.OpenAI) },
+		"jwt":        func() (credential.Provider, error) { return b.jwt(p.JWT) },
+		"mtls":       func() (credential.Provider, error) { return mtls.New(), nil },
+		"kubernetes": func() (credential.Provider, error) { return b.kubernetes(p.Kubernetes) },
+		"exec":       func() (credential.Provider, error) { return b.exec(p.Exec) },
+		"vault":      func() (credential.Provider, error) { return b.vault(p.Vault) },
+		"github":     func() (credential.Provider, error) { return b.github(p.GitHub) },
+		"slack":      func() (credential.Provider, error) { return b.slack(p.Slack) },
+		"salesforce": func() (credential.Provider, error) { return b.salesforce(p.Salesforce) },
+		"snowflake":  func() (credential.Provider, error) { return b.snowflake(p.Snowflake) },
 	}
-	return nil, errors.New("it has no provider")
+	maker, ok := makers[p.Kind()]
+	if !ok {
+		return nil, errors.New("it has no provider")
+	}
+	return maker()
 }
 
 // builder makes one provider and remembers the secrets that it follows.

@@ -29,25 +29,33 @@ func (p *Policy) Connect(id spiffeid.ID, evidence string, t Target, at time.Time
 	}
 	d := p.Destination(t)
 	switch {
-	case p.revoked.caller(id, a.Workload) && (d == nil || !d.Intercept):
-		a.Reason = ReasonRevoked // inside TLS it is told in a readable way
-	case d == nil && (!p.unlisted || t.IsIP() || t.Host == "" || t.Port == 0 || p.listing(t.Host) != nil):
-		// A listed host is governed on all its ports, even where unlisted ones pass.
-		a.Reason = ReasonUnlistedHost
 	case d == nil:
-		a.pass(nil, nil, a.Workload.refuses(evidence, at))
+		a.pass(nil, nil, p.unlistedReason(a.Workload, Request{ID: id, Evidence: evidence, Target: t, At: at}))
 	case !d.Intercept:
 		rule, reason := p.tunnel(pair{a.Workload, d}, evidence, at)
-		if reason == "" && p.revoked.rule(rule) {
+		if reason == "" && p.revoked.rule(rule) || p.revoked.caller(id, a.Workload) {
 			reason = ReasonRevoked
 		}
 		a.pass(d, rule, reason)
 	case t.IsIP(): // no SNI, and the interception CA excludes addresses (MUST T6)
 		a.Reason = ReasonUnlistedHost
-	default:
+	default: // a revoked caller, too: inside TLS it is told in a readable way
 		a.Verdict, a.Destination = Allow, d
 	}
 	return a
+}
+
+// unlistedReason says why a host that no destination lists is not tunnelled, or "". A
+// listed host is governed on all its ports, even where unlisted ones pass.
+func (p *Policy) unlistedReason(w *Workload, r Request) Reason {
+	t := r.Target
+	switch {
+	case !p.unlisted || t.IsIP() || t.Host == "" || t.Port == 0 || p.listing(t.Host) != nil:
+		return ReasonUnlistedHost
+	case p.revoked.caller(r.ID, w):
+		return ReasonRevoked
+	}
+	return w.refuses(r.Evidence, r.At)
 }
 
 // pass makes the admission a tunnel unless there is a reason against it.
