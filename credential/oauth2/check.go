@@ -60,25 +60,43 @@ func (c *Config) checkAuth() error {
 	if !slices.Contains(auths(), c.ClientAuth) {
 		return fmt.Errorf("clientAuth %q must be one of %s", c.ClientAuth, strings.Join(auths(), ", "))
 	}
-	secretAuth := c.ClientAuth == ClientSecretBasic || c.ClientAuth == ClientSecretPost
-	keyAuth := c.ClientAuth == PrivateKeyJWT
+	signs := c.ClientAuth == PrivateKeyJWT
 	switch {
-	case secretAuth && (c.ClientID == "" || c.ClientSecret == nil):
-		return fmt.Errorf("clientAuth %q needs clientID and clientSecret", c.ClientAuth)
-	case !secretAuth && c.ClientSecret != nil:
-		return fmt.Errorf("clientSecret would be ignored with clientAuth %q: remove it", c.ClientAuth)
-	case keyAuth && (c.ClientID == "" || c.ClientKey.Key == nil):
-		return fmt.Errorf("clientAuth %q needs clientID and a private key", c.ClientAuth)
-	case !keyAuth && (c.ClientKey.Key != nil || c.ClientKey.ID != "" || c.ClientKey.Algorithm != ""):
-		return fmt.Errorf("a private key would be ignored with clientAuth %q: remove it", c.ClientAuth)
-	case !keyAuth && c.ClientAuth != JWTSPIFFE && c.AssertionAudience != "":
-		return fmt.Errorf("assertionAudience would be ignored with clientAuth %q: remove it", c.ClientAuth)
 	case c.ClientAuth == None && c.Grant == ClientCredentials:
 		return errors.New("clientAuth \"none\" leaves the client credentials grant without a proof (RFC 6749, 4.4)")
-	case !slices.Contains([]string{"", keyjwt.RS256, keyjwt.PS256, keyjwt.ES256}, c.ClientKey.Algorithm):
-		return fmt.Errorf("algorithm %q must be one of RS256, PS256, ES256", c.ClientKey.Algorithm)
+	case !signs && c.ClientAuth != JWTSPIFFE && c.AssertionAudience != "":
+		return fmt.Errorf("assertionAudience would be ignored with clientAuth %q: remove it", c.ClientAuth)
+	}
+	for _, err := range []error{c.checkSecret(), c.checkKey(signs)} {
+		if err != nil {
+			return err
+		}
 	}
 	return oneAudience("assertionAudience", c.AssertionAudience)
+}
+
+func (c *Config) checkSecret() error {
+	needed := c.ClientAuth == ClientSecretBasic || c.ClientAuth == ClientSecretPost
+	switch {
+	case needed && (c.ClientID == "" || c.ClientSecret == nil):
+		return fmt.Errorf("clientAuth %q needs clientID and clientSecret", c.ClientAuth)
+	case !needed && c.ClientSecret != nil:
+		return fmt.Errorf("clientSecret would be ignored with clientAuth %q: remove it", c.ClientAuth)
+	}
+	return nil
+}
+
+func (c *Config) checkKey(needed bool) error {
+	k := &c.ClientKey
+	switch {
+	case needed && (c.ClientID == "" || k.Key == nil):
+		return fmt.Errorf("clientAuth %q needs clientID and a private key", c.ClientAuth)
+	case !needed && (k.Key != nil || k.ID != "" || k.Algorithm != ""):
+		return fmt.Errorf("a private key would be ignored with clientAuth %q: remove it", c.ClientAuth)
+	case !slices.Contains([]string{"", keyjwt.RS256, keyjwt.PS256, keyjwt.ES256}, k.Algorithm):
+		return fmt.Errorf("algorithm %q must be one of RS256, PS256, ES256", k.Algorithm)
+	}
+	return nil
 }
 
 func oneAudience(what, s string) error {
@@ -90,7 +108,6 @@ func oneAudience(what, s string) error {
 
 func (c *Config) checkGrant() error {
 	grants := []string{ClientCredentials, TokenExchange, JWTBearer, RefreshToken}
-	svidAuth := slices.Contains([]string{JWTSPIFFE, TLSClientAuth, SelfSignedTLS}, c.ClientAuth)
 	switch {
 	case !slices.Contains(grants, c.Grant):
 		return fmt.Errorf("grant %q must be one of %s", c.Grant, strings.Join(grants, ", "))
@@ -100,14 +117,23 @@ func (c *Config) checkGrant() error {
 		return fmt.Errorf("requestedTokenType would be ignored with grant %q: remove it", c.Grant)
 	case c.Grant != RefreshToken && (c.State.Store != nil || c.State.Lease != nil):
 		return fmt.Errorf("a stored refresh token would be ignored with grant %q: remove it", c.Grant)
-	case c.Grant == RefreshToken && (c.State.Store == nil || c.State.Lease == nil):
-		return errors.New("grant \"refresh_token\" needs a place where the refresh token is kept")
-	case c.Grant == RefreshToken && svidAuth:
-		return fmt.Errorf("clientAuth %q cannot be used with grant \"refresh_token\": its token is one for all workloads", c.ClientAuth)
-	case c.Grant == RefreshToken && c.RevocationURL != "":
-		return errors.New("revocationURL cannot be used with grant \"refresh_token\": it would end the token of all replicas")
+	case c.Grant == RefreshToken:
+		return c.checkRefresh()
 	}
 	return oneAudience("subjectAudience", c.SubjectAudience)
+}
+
+// checkRefresh holds a token that is one for all to what is not of one workload.
+func (c *Config) checkRefresh() error {
+	switch {
+	case c.State.Store == nil || c.State.Lease == nil:
+		return errors.New("grant \"refresh_token\" needs a place where the refresh token is kept")
+	case slices.Contains([]string{JWTSPIFFE, TLSClientAuth, SelfSignedTLS}, c.ClientAuth):
+		return fmt.Errorf("clientAuth %q cannot be used with grant \"refresh_token\": its token is one for all workloads", c.ClientAuth)
+	case c.RevocationURL != "":
+		return errors.New("revocationURL cannot be used with grant \"refresh_token\": it would end the token of all replicas")
+	}
+	return nil
 }
 
 func (c *Config) checkParams() error {

@@ -244,6 +244,9 @@ func replaced(b []byte, member, raw string) []byte {
 	if raw != "" {
 		o[member] = json.RawMessage(raw)
 	}
-	b, _ = json.Marshal(o)
-	return b
+	out, err := json.Marshal(o)
+	if err != nil {
+		return b
+	}
+	return out
 }
