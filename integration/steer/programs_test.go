@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -141,6 +142,9 @@ func (p *program) logged() string {
 	return p.log.String()
 }
 
+// withoutCalls finds what the tests' own questions have made of the log.
+var withoutCalls = regexp.MustCompile(`(?m)^.*"msg":"admin call".*\n`)
+
 // stop ends it as a service manager does, and looks for keys in what it wrote.
 func (p *program) stop(t *testing.T) {
 	t.Helper()
@@ -161,7 +165,7 @@ func (p *program) stop(t *testing.T) {
 		}
 	}
 	if t.Failed() {
-		text := p.logged()
+		text := withoutCalls.ReplaceAllString(p.logged(), "")
 		t.Logf("log of %s:\n%s", p.name, text[max(0, len(text)-12000):])
 	}
 }

@@ -63,7 +63,7 @@ func NewReceiver(o ReceiverOptions) *Receiver {
 // How often a Steersman is looked for.
 const (
 	firstRetry = 50 * time.Millisecond
-	lastRetry  = 2 * time.Second
+	lastRetry  = 500 * time.Millisecond
 )
 
 // Health says why pods that come now would not be served; nil: they are.
@@ -86,6 +86,7 @@ func (r *Receiver) Run(ctx context.Context) {
 			r.drop(h)
 		}
 	}()
+	said := ""
 	for retry := firstRetry; ; retry = min(2*retry, lastRetry) {
 		begun := time.Now()
 		err := r.connect(ctx)
@@ -93,10 +94,13 @@ func (r *Receiver) Run(ctx context.Context) {
 			return
 		}
 		if time.Since(begun) > lastRetry {
-			retry = firstRetry
+			retry, said = firstRetry, ""
 		}
 		r.setState(fmt.Errorf("egret steer is not there, pods that are served go on: %w", err))
-		r.log.Warn("no egret steer: pods that are served go on, new ones are not", "socket", r.o.Socket, "error", err, "again", retry.String())
+		if why := err.Error(); why != said { // not each time that it is still not there
+			r.log.Warn("no egret steer: pods that are served go on, new ones are not", "socket", r.o.Socket, "error", err)
+			said = why
+		}
 		select {
 		case <-time.After(retry):
 		case <-ctx.Done():

@@ -161,10 +161,8 @@ func (t *session) has(m message, files []*os.File) error {
 	case x != nil && x.pod.same(*m.Pod) && x.pending:
 		x.s, x.pending = s, false
 		t.m.passLocked(x)
-	case x == nil && !t.m.settled && len(t.m.orphans) < t.m.o.Max:
-		if o, ok := t.m.orphans[m.Pod.Key]; ok {
-			o.s.close()
-		}
+	case t.m.mayComeLocked(*m.Pod):
+		t.m.dropOrphanLocked(m.Pod.Key)
 		t.m.orphans[m.Pod.Key] = orphan{*m.Pod, s}
 	default:
 		s.close()

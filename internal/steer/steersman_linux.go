@@ -66,6 +66,7 @@ type steered struct {
 	pod     Pod
 	netns   *netns.NS
 	s       sockets       // none while pending
+	opening bool          // sockets and rules are being made
 	pending bool          // a Receiver of before holds the sockets
 	served  chan struct{} // closed with the first answer of a Receiver
 	err     error         // why it is not served
@@ -149,7 +150,7 @@ func (m *Steersman) enter(ctx context.Context, p Pod, ns *netns.NS) (x *steered,
 			return nil, false, fmt.Errorf("pod %s shares its network namespace with %s, which is steered already", p, other.pod)
 		}
 	}
-	x = &steered{pod: p, netns: ns, served: make(chan struct{})}
+	x = &steered{pod: p, netns: ns, opening: true, served: make(chan struct{})}
 	m.pods[p.Key] = x
 	m.mu.Unlock()
 	if old != nil {
@@ -186,7 +187,9 @@ func (m *Steersman) open(ctx context.Context, x *steered) error {
 	if pending {
 		s, pending = m.claimLocked(x)
 	}
+	x.opening = false
 	if x.pending = pending; !pending {
+		m.dropOrphanLocked(x.pod.Key)
 		x.s = s
 		m.passLocked(x)
 		return nil
@@ -245,16 +248,39 @@ func (m *Steersman) claimLocked(x *steered) (s sockets, pending bool) {
 	return o.s, false
 }
 
+// mayComeLocked reports whether the sockets of a namespace, which a Receiver has given
+// back, are wanted soon: it is not known yet, or is just being entered. The caller holds
+// m.mu.
+func (m *Steersman) mayComeLocked(p Pod) bool {
+	if len(m.orphans) >= m.o.Max {
+		return false
+	}
+	x := m.pods[p.Key]
+	if x == nil {
+		return !m.settled
+	}
+	return x.opening && (x.pod.same(p) || !m.settled)
+}
+
+// dropOrphanLocked lets go of sockets that nobody has claimed. The caller holds m.mu.
+func (m *Steersman) dropOrphanLocked(key string) {
+	if o, ok := m.orphans[key]; ok {
+		o.s.close()
+		delete(m.orphans, key)
+	}
+}
+
 // Settled says that every namespace that there was at the start has been added. Until
 // then no Receiver is told that what it serves is not steered any more.
 func (m *Steersman) Settled() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.settled = true
-	for _, o := range m.orphans {
-		o.s.close()
+	for key := range m.orphans {
+		if x := m.pods[key]; x == nil || !x.opening {
+			m.dropOrphanLocked(key)
+		}
 	}
-	clear(m.orphans)
 	for t := range m.sessions {
 		t.tell()
 	}
@@ -264,7 +290,8 @@ func (m *Steersman) fail(x *steered, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.log.Error("not steered", "pod", x.pod.String(), "key", x.pod.Key, "error", err)
-	x.err = err
+	x.err, x.opening = err, false
+	m.dropOrphanLocked(x.pod.Key)
 	x.settle()
 }
 
@@ -311,6 +338,9 @@ func (m *Steersman) leave(ctx context.Context, x *steered) {
 	}
 	s := x.s
 	x.s = sockets{}
+	if m.pods[x.pod.Key] == nil {
+		m.dropOrphanLocked(x.pod.Key)
+	}
 	m.mu.Unlock()
 	if s.diag != nil {
 		s.close()
@@ -378,8 +408,7 @@ func (m *Steersman) Close() {
 		_ = x.netns.Close()
 	}
 	clear(m.pods)
-	for _, o := range m.orphans {
-		o.s.close()
+	for key := range m.orphans {
+		m.dropOrphanLocked(key)
 	}
-	clear(m.orphans)
 }
