@@ -47,6 +47,7 @@ type Process struct {
 	UID    uint32 // effective uid that created the socket
 	Cgroup uint64 // cgroup v2 id at socket creation, 0 where unknown
 	NetNS  uint64 // inode of the network namespace, 0 where unknown
+	PodUID string // of the Kubernetes pod whose network namespace the connection came from, where known for certain: the cgroup must be of the same
 	PIDFD  int    // of the process that connected, over unix sockets; -1 where not held. Borrowed: whoever made the Peer closes it after Resolve
 }
 

@@ -73,7 +73,7 @@ func (s *Server) identify(ctx context.Context, c *clientConn, e *Entrance, r *ht
 			return identityRefusal(err)
 		}
 		defer f.Close() // not before Resolve is done with the descriptor
-		p.Proc = &identity.Process{PID: f.PID, UID: f.UID, Cgroup: f.Cgroup, PIDFD: f.PIDFD()}
+		p.Proc = &identity.Process{PID: f.PID, UID: f.UID, Cgroup: f.Cgroup, PodUID: e.PodUID, PIDFD: f.PIDFD()}
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.limits.Handshake)
 	defer cancel()

@@ -105,4 +105,7 @@ type Entrance struct {
 	// Pod names, for records, the pod whose network namespace the listener is in, as the one
 	// who made the namespace says. Empty: not known, or not a pod's.
 	Pod string
+	// PodUID is that pod's, where whoever made the namespace has said it. With Process, a
+	// caller whose cgroup is not of this pod is nobody.
+	PodUID string
 }

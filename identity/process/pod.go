@@ -3,7 +3,29 @@
 
 package process
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+
+	"github.com/egret-proxy/egret/identity"
+)
+
+// inPod holds the workload's cgroup to the pod whose network namespace the connection came
+// from: two facts of the kernel, from two sources, about one pod. What has got into
+// another's network namespace, or its cgroup, is neither.
+func (s *session) inPod(uid string) error {
+	if uid == "" {
+		return nil // the namespace names no pod
+	}
+	ref := s.subject.Load()
+	switch {
+	case ref.PodUID == uid:
+		return nil
+	case ref.PodUID == "":
+		return fmt.Errorf("%w: the connection came from the network namespace of pod %s, and cgroup %q of the process is no pod's", identity.ErrUnknown, uid, ref.Cgroup)
+	}
+	return fmt.Errorf("%w: the connection came from the network namespace of pod %s, and cgroup %q of the process is of pod %s", identity.ErrUnknown, uid, ref.Cgroup, ref.PodUID)
+}
 
 // pod returns the UID of the Kubernetes pod that a cgroup belongs to, empty where none.
 // An agent that is asked about a pod takes our word for it. A group's name is evidence

@@ -155,7 +155,13 @@ func (r *Resolver) Resolve(ctx context.Context, p identity.Peer) (identity.Calle
 		if errors.Is(err, errEnded) && k.pid == 0 && ctx.Err() == nil {
 			continue // its last process ended just before this one's connection
 		}
-		return c, err
+		if err == nil {
+			err = s.inPod(p.Proc.PodUID)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
 	}
 }
 

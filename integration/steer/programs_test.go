@@ -82,8 +82,12 @@ func (w *world) runEgret(t *testing.T) *program {
 // runSteer starts egret steer on the node. more are further flags.
 func (w *world) runSteer(t *testing.T, more ...string) *program {
 	t.Helper()
-	return w.start(t, "steering", w.host, append([]string{os.Getenv(egretVar), "steer", "--user", fmt.Sprint(egretUID), "--socket", w.file("run/steer.sock"),
-		"--control", w.control(), "--state", w.file("run/pods"), "--backend", "nft"}, more...)...)
+	return w.start(t, "steering", w.host, w.steer(more...)...)
+}
+
+func (w *world) steer(more ...string) []string {
+	return append([]string{os.Getenv(egretVar), "steer", "--user", fmt.Sprint(egretUID), "--socket", w.file("run/steer.sock"),
+		"--control", w.control(), "--state", w.file("run/pods")}, more...)
 }
 
 func (w *world) control() string { return w.file("run/control.sock") }

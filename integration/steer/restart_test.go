@@ -181,17 +181,16 @@ func TestGracefulEnd(t *testing.T) {
 	w.packets.holdNone(t)
 }
 
-// TestHostNetworkAndLoops: the node's own namespace is refused with its reason, under
-// whatever name; and where egret run itself has been started in a steered namespace, its own
-// connections do not come back to it: that is refused, counted, and told.
-func TestHostNetworkAndLoops(t *testing.T) {
+// TestHostNetwork: the node's own namespace is refused with its reason, under whatever name,
+// and one namespace is not steered under two.
+func TestHostNetwork(t *testing.T) {
 	w, _, s := newNode(t)
 	bind(t, "/run/netns/"+w.host, w.file("netns/host"))
 	waitFor(t, "the node's namespace is refused", func() bool { return strings.Contains(s.logged(), "is in the host's network") })
 	if state, ok := w.listed(t)["host"]; ok {
 		t.Errorf("it is listed: %s", state)
 	}
-	if out := sh(t, "nsenter", "--net=/run/netns/"+w.host, "nft", "list", "ruleset"); strings.Contains(out, "egret") {
+	if out := w.onNode(t, "nft", "list", "ruleset"); strings.Contains(out, "egret") {
 		t.Errorf("rules in the node's own namespace:\n%s", out)
 	}
 	bind(t, w.pods[0].source(), w.file("netns/again"))
@@ -200,4 +199,43 @@ func TestHostNetworkAndLoops(t *testing.T) {
 	if strings.Count(text, "served") != podCount || !strings.Contains(text, "pod9") {
 		t.Errorf("egret steer list:\n%s", text)
 	}
+}
+
+func (w *world) onNode(t *testing.T, argv ...string) string {
+	t.Helper()
+	return sh(t, append([]string{"nsenter", "--net=/run/netns/" + w.host}, argv...)...)
+}
+
+// TestLoop: where egret run has been started in a namespace that is steered, its own
+// connections are not served by itself: they are refused at once, counted, and told; other
+// namespaces are served, though nothing can leave for them.
+func TestLoop(t *testing.T) {
+	w := newWorld(t)
+	w.pods[0].mount(t)
+	bind(t, "/run/netns/"+w.host, w.file("netns/node"))
+	outside := w.start(t, "steering", w.out, w.steer(w.folder()...)...)
+	w.runEgret(t)
+	waitFor(t, "the loop is refused", func() bool { return strings.Contains(w.listed(t)["node"], "is the one that egret run itself is in") })
+	waitFor(t, "the other is served", func() bool { return w.listed(t)["pod0"] == "served" })
+	start := time.Now()
+	if o := w.pods[0].begin(t, task{Total: 1}).wait(t, time.Minute); o.OK != 0 || o.Failed != 1 {
+		t.Errorf("%+v", o)
+	}
+	if took := time.Since(start); took > 15*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	metrics := w.onNode(t, "curl", "-sS", "http://127.0.0.1:8633/metrics")
+	for _, want := range []string{`egret_steer_refused_total{listener="pods",of="connection",reason="loop"} `, `egret_steer_pods{listener="pods"} 1`} {
+		if !strings.Contains(metrics, want) || strings.Contains(metrics, want+"0\n") {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	if ready := w.onNode(t, "curl", "-sS", "http://127.0.0.1:8633/readyz?verbose"); !strings.Contains(ready, "egret run itself is in") {
+		t.Errorf("readiness does not tell: %s", ready)
+	}
+	_, own := w.packets.count()
+	if list := w.arrivals.take(); len(list) != 0 || own != 0 {
+		t.Errorf("something left: %+v, %d", list, own)
+	}
+	outside.stop(t)
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,9 @@ type Receiver struct {
 	log  *slog.Logger
 	held map[string]*heldPod
 
+	serving        atomic.Int64
+	refused, loops atomic.Uint64
+
 	mu    sync.Mutex
 	state error // nil: synced with the Steersman
 }
@@ -49,7 +53,20 @@ type Receiver struct {
 type heldPod struct {
 	pod   Pod
 	s     sockets
-	named bool // by the Steersman of now
+	named bool   // by the Steersman of now
+	loop  *guard // it is not served: it is this process' own
+}
+
+// Counts are what a Receiver has done and does.
+type Counts struct {
+	Serving int    // namespaces
+	Refused uint64 // namespaces
+	Loops   uint64 // connections of this process' own namespace that were brought back to it
+}
+
+// Counts is safe for concurrent use.
+func (r *Receiver) Counts() Counts {
+	return Counts{Serving: int(r.serving.Load()), Refused: r.refused.Load(), Loops: r.loops.Load()}
 }
 
 // NewReceiver makes one. Run it.
@@ -162,6 +179,7 @@ func (r *Receiver) take(w *wire, m message, files []*os.File) error {
 		err := r.add(m, files)
 		ack := message{Type: typeAck, Pod: m.Pod}
 		if err != nil {
+			r.refused.Add(1)
 			r.log.Error("a pod is not served", "pod", m.Pod.String(), "error", err)
 			ack.Error = err.Error()
 		}
@@ -191,36 +209,45 @@ func (r *Receiver) add(m message, files []*os.File) error {
 		if h.pod.same(*m.Pod) {
 			h.named = true
 			s.close()
-			return nil
+			return h.fault()
 		}
 		r.drop(h)
 	}
-	if own, err := cookieHere(); err != nil || own == m.Pod.NetNS {
-		s.close()
-		return errors.Join(fmt.Errorf("pod %s %w", m.Pod, ErrHostNetwork), err)
-	}
-	if err := r.serve(*m.Pod, s); err != nil {
+	own, err := cookieHere()
+	if err != nil {
 		s.close()
 		return err
 	}
-	r.held[m.Pod.Key] = &heldPod{pod: *m.Pod, s: s, named: true}
-	return nil
+	h := &heldPod{pod: *m.Pod, s: s, named: true}
+	if own == m.Pod.NetNS {
+		h.loop, err = newGuard(s, &r.loops)
+	} else {
+		err = r.serve(h.pod, s)
+	}
+	if err != nil {
+		s.close()
+		return err
+	}
+	r.held[h.pod.Key] = h
+	return h.fault()
+}
+
+// fault says why a namespace that is held is not served.
+func (h *heldPod) fault() error {
+	if h.loop == nil {
+		return nil
+	}
+	return fmt.Errorf("pod %s %w", h.pod, ErrLoop)
 }
 
 func (r *Receiver) serve(p Pod, s sockets) error {
-	var listeners []net.Listener
-	give := func(err error) error {
-		for _, l := range listeners {
-			_ = l.Close()
-		}
+	listeners, err := s.accepting()
+	if err != nil {
 		return err
 	}
-	for _, f := range s.listeners {
-		l, err := net.FileListener(f) // duplicates it
-		if err != nil {
-			return give(err)
-		}
-		listeners = append(listeners, l)
+	give := func(err error) error {
+		closeListeners(listeners)
+		return err
 	}
 	fd, err := unix.FcntlInt(s.diag.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
@@ -230,12 +257,18 @@ func (r *Receiver) serve(p Pod, s sockets) error {
 	if err := r.o.Handler.Serve(p, listeners, diag); err != nil {
 		return give(errors.Join(err, diag.Close()))
 	}
+	r.serving.Add(1)
 	r.log.Info("serving a pod", "pod", p.String(), "key", p.Key, "netns", p.NetNS)
 	return nil
 }
 
 func (r *Receiver) drop(h *heldPod) {
-	r.o.Handler.Stop(h.pod)
+	if h.loop != nil {
+		h.loop.end()
+	} else {
+		r.o.Handler.Stop(h.pod)
+		r.serving.Add(-1)
+	}
 	h.s.close()
 	delete(r.held, h.pod.Key)
 	r.log.Info("not serving a pod any more", "pod", h.pod.String(), "key", h.pod.Key, "netns", h.pod.NetNS)
@@ -248,6 +281,10 @@ func (r *Receiver) synced() {
 			r.drop(h)
 		}
 	}
-	r.setState(nil)
+	var fault error
+	for _, h := range r.held {
+		fault = errors.Join(fault, h.fault())
+	}
+	r.setState(fault)
 	r.log.Info("in step with egret steer", "pods", len(r.held))
 }

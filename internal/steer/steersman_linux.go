@@ -83,6 +83,7 @@ type Status struct {
 // Errors of Add.
 var (
 	ErrHostNetwork = errors.New("is in the host's network: its connections cannot be told from those of others; give it a network of its own, or let it use HTTPS_PROXY")
+	ErrLoop        = errors.New("is the one that egret run itself is in: its own connections would come back to it; start egret run where nobody is steered")
 	ErrFull        = errors.New("too many namespaces are steered")
 	ErrPortTaken   = errors.New("the port is taken by a process of the pod")
 )
@@ -154,7 +155,7 @@ func (m *Steersman) enter(ctx context.Context, p Pod, ns *netns.NS) (x *steered,
 	m.pods[p.Key] = x
 	m.mu.Unlock()
 	if old != nil {
-		m.leave(ctx, old)
+		m.leave(ctx, old, old.pod.same(p)) // between two attempts nothing gets past
 	}
 	return x, true, nil
 }
@@ -321,12 +322,13 @@ func (m *Steersman) Remove(ctx context.Context, key string) {
 	delete(m.pods, key)
 	m.mu.Unlock()
 	if x != nil {
-		m.leave(ctx, x)
+		m.leave(ctx, x, false)
 	}
 }
 
-// leave takes back all that was done to a namespace, which is not in m.pods any more.
-func (m *Steersman) leave(ctx context.Context, x *steered) {
+// leave takes back what was done to a namespace, which is not in m.pods any more. Its
+// rules may stay in force.
+func (m *Steersman) leave(ctx context.Context, x *steered, captured bool) {
 	m.mu.Lock()
 	x.gone = true
 	if x.err == nil {
@@ -345,8 +347,10 @@ func (m *Steersman) leave(ctx context.Context, x *steered) {
 	if s.diag != nil {
 		s.close()
 	}
-	if err := x.netns.Do(func() error { return m.o.Rules.Remove(ctx) }); err != nil {
-		m.log.Warn("rules were not removed", "pod", x.pod.String(), "error", err)
+	if !captured {
+		if err := x.netns.Do(func() error { return m.o.Rules.Remove(ctx) }); err != nil {
+			m.log.Warn("rules were not removed", "pod", x.pod.String(), "error", err)
+		}
 	}
 	_ = x.netns.Close()
 	m.log.Info("not steering any more", "pod", x.pod.String(), "key", x.pod.Key, "netns", x.pod.NetNS)

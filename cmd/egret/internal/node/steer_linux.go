@@ -11,6 +11,8 @@ import (
 	"os"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/egret-proxy/egret/internal/sockopt"
 	"github.com/egret-proxy/egret/internal/steer"
 )
@@ -37,7 +39,24 @@ type podSockets struct {
 func (n *Node) newSteered(socket string, e *entrance) net.Listener {
 	s := &steered{socket: socket, node: n, e: e, pods: map[steer.Pod]*podSockets{}}
 	s.from = steer.NewReceiver(steer.ReceiverOptions{Socket: socket, Handler: s, Log: n.log})
+	s.register(prometheus.WrapRegistererWith(prometheus.Labels{"listener": e.cfg.Name}, n.reg))
 	return s
+}
+
+// register adds the metrics of the entrance. Names of listeners are unique.
+func (s *steered) register(to prometheus.Registerer) {
+	count := func(reason, of string, n func(steer.Counts) uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "egret_steer_refused_total", Help: "Namespaces (of=namespace) that are not served, and connections of egret's own namespace (of=connection, reason=loop) that were led back to it.",
+			ConstLabels: prometheus.Labels{"of": of, "reason": reason},
+		}, func() float64 { return float64(n(s.from.Counts())) })
+	}
+	to.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "egret_steer_pods", Help: "Network namespaces that are served now.",
+		}, func() float64 { return float64(s.from.Counts().Serving) }),
+		count("error", "namespace", func(c steer.Counts) uint64 { return c.Refused }),
+		count("loop", "connection", func(c steer.Counts) uint64 { return c.Loops }))
 }
 
 // Accept implements net.Listener: connections come in by the pods' own listeners.
@@ -73,7 +92,7 @@ func (s *steered) Serve(p steer.Pod, listeners []net.Listener, diag *os.File) er
 	ps := &podSockets{listeners: listeners, diag: g}
 	for _, l := range listeners {
 		e := s.e.proxy()
-		e.Listener, e.Diag, e.Pod, e.Original = l, g, p.String(), sockopt.OriginalDst
+		e.Listener, e.Diag, e.Pod, e.PodUID, e.Original = l, g, p.String(), p.UID, sockopt.OriginalDst
 		ps.serving.Go(func() {
 			if err := s.node.server.Serve(e); err != nil {
 				s.node.fail(fmt.Errorf("pod %s: %w", p, err))

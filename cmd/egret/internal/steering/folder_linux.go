@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/egret-proxy/egret/internal/netns"
 	"github.com/egret-proxy/egret/internal/steer"
@@ -24,8 +26,21 @@ type folder struct {
 	path string
 	m    *steer.Steersman
 	log  *slog.Logger
-	have map[string]os.FileInfo // of the files that are steered
+
+	mu   sync.Mutex
+	have map[string]*seen // namespaces that are steered, or are not with a reason
 }
+
+// seen is a file that was a namespace. A namespace that is steered is held, so that no other
+// one has its number.
+type seen struct {
+	info  os.FileInfo
+	tried time.Time
+	fault string // why it is not steered; empty: it is
+}
+
+// atOnce is how many namespaces are entered at the same time: firewall programs are run.
+const atOnce = 4
 
 // How often the folder is looked at without being told, and how often a file is that is
 // not a namespace yet: ip netns makes the file first and mounts the namespace on it then.
@@ -77,37 +92,60 @@ func (f *folder) look(ctx context.Context) (early bool) {
 		f.log.Error("the folder of network namespaces cannot be read; what is steered stays", "error", err)
 		return false
 	}
-	seen := map[string]bool{}
+	there := map[string]bool{}
 	for _, e := range list {
-		name := filepath.Join(f.path, e.Name())
-		info, err := os.Stat(name)
-		if err != nil {
+		there[e.Name()] = true
+	}
+	f.leave(ctx, there)
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for name := range there {
+		info, err := os.Stat(filepath.Join(f.path, name))
+		if err != nil || f.known(name, info) {
 			continue
 		}
-		seen[e.Name()] = true
-		if was := f.have[e.Name()]; was != nil && os.SameFile(was, info) {
-			continue
-		}
-		early = !f.add(ctx, e.Name(), info) || early
+		g.Go(func() error { return f.add(ctx, name, info) })
 	}
-	for name := range f.have {
-		if !seen[name] {
-			delete(f.have, name)
-			f.m.Remove(ctx, name)
-		}
-	}
-	return early
+	return g.Wait() != nil
 }
 
-// add steers one. It returns false where the file is no namespace.
-func (f *folder) add(ctx context.Context, name string, info os.FileInfo) bool {
+// leave ends what is not in the folder any more.
+func (f *folder) leave(ctx context.Context, there map[string]bool) {
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for name := range f.have {
+		if !there[name] {
+			delete(f.have, name)
+			g.Go(func() error { f.m.Remove(ctx, name); return nil })
+		}
+	}
+	_ = g.Wait()
+}
+
+// known reports whether there is nothing to do about a file.
+func (f *folder) known(name string, info os.FileInfo) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	was := f.have[name]
+	return was != nil && os.SameFile(was.info, info) && (was.fault == "" || time.Since(was.tried) < lookEvery)
+}
+
+// add steers one. The error says that the file is no namespace yet; what else goes wrong is
+// tried again at leisure.
+func (f *folder) add(ctx context.Context, name string, info os.FileInfo) error {
 	ns, err := netns.Open(filepath.Join(f.path, name))
 	if err != nil {
-		return false
+		return err
 	}
-	f.have[name] = info
+	now := &seen{info: info, tried: time.Now()}
 	if err := f.m.Add(ctx, steer.Pod{Key: name}, ns); err != nil {
-		f.log.Error("a network namespace is not steered", "name", name, "error", err)
+		now.fault = err.Error()
 	}
-	return true
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if was := f.have[name]; now.fault != "" && (was == nil || was.fault != now.fault) {
+		f.log.Error("a network namespace is not steered", "name", name, "error", now.fault)
+	}
+	f.have[name] = now
+	return nil
 }

@@ -34,7 +34,7 @@ func newRules(b redirect.Backend, o redirect.Options) (*rules, error) {
 
 // Install implements steer.Rules.
 func (r *rules) Install(ctx context.Context) error {
-	fw := redirect.NewFirewall(redirect.NewRunner())
+	fw := r.firewall()
 	b, err := fw.Choose(ctx, r.backend)
 	if err != nil {
 		return fmt.Errorf("redirect rules: %w", err)
@@ -51,6 +51,11 @@ func (r *rules) Install(ctx context.Context) error {
 
 // Remove implements steer.Rules.
 func (r *rules) Remove(ctx context.Context) error {
-	_, err := redirect.NewFirewall(redirect.NewRunner()).Remove(ctx, r.backend)
+	_, err := r.firewall().Remove(ctx, r.backend)
 	return err
+}
+
+// firewall is that of the namespace that the thread is in, for one visit.
+func (r *rules) firewall() *redirect.Firewall {
+	return redirect.NewFirewall(&thrifty{Runner: redirect.NewRunner()})
 }

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/egret-proxy/egret/internal/netns"
 	"github.com/egret-proxy/egret/internal/steer"
 )
@@ -62,23 +64,30 @@ func (s *state) restore(ctx context.Context, m *steer.Steersman) {
 		s.log.Error("state of the pods cannot be read: those of before are not steered until they are made anew", "error", err)
 		return
 	}
+	var g errgroup.Group
+	g.SetLimit(atOnce)
 	for _, e := range list {
-		if !strings.HasSuffix(e.Name(), ".json") {
-			continue
+		if strings.HasSuffix(e.Name(), ".json") {
+			g.Go(func() error { s.restoreOne(ctx, m, e.Name()); return nil })
 		}
-		var a AddRequest
-		data, err := os.ReadFile(filepath.Join(s.dir, e.Name()))
-		if err == nil {
-			err = json.Unmarshal(data, &a)
-		}
-		if err == nil {
-			err = a.add(ctx, m)
-		}
-		if errors.Is(err, fs.ErrNotExist) { // the pod has gone meanwhile
-			_ = os.Remove(filepath.Join(s.dir, e.Name()))
-		} else if err != nil {
-			s.log.Error("a pod of before is not steered", "file", e.Name(), "error", err)
-		}
+	}
+	_ = g.Wait()
+}
+
+func (s *state) restoreOne(ctx context.Context, m *steer.Steersman, name string) {
+	var a AddRequest
+	data, err := os.ReadFile(filepath.Join(s.dir, name))
+	if err == nil {
+		err = json.Unmarshal(data, &a)
+	}
+	if err == nil {
+		err = a.add(ctx, m)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, netns.ErrNotNamespace): // the pod has gone meanwhile
+		_ = os.Remove(filepath.Join(s.dir, name))
+	case err != nil:
+		s.log.Error("a pod of before is not steered", "file", name, "error", err)
 	}
 }
 

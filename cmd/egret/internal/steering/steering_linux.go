@@ -118,7 +118,7 @@ func (s *Steering) Run(ctx context.Context) error {
 	if s.o.Namespaces == "" {
 		s.m.Settled()
 	} else {
-		f := &folder{path: s.o.Namespaces, m: s.m, log: s.o.Log, have: map[string]os.FileInfo{}}
+		f := &folder{path: s.o.Namespaces, m: s.m, log: s.o.Log, have: map[string]*seen{}}
 		g.Go(func() error { return f.run(ctx, s.m.Settled) })
 	}
 	if s.admin != nil {
