@@ -235,6 +235,8 @@ func TestEvidence(t *testing.T) {
 		"kube":      {"127.0.0.1:0", config.Identify{KubernetesToken: &config.KubernetesToken{Audience: "egret"}}, []string{"kube-apiserver signed it"}},
 		"tcp process": {"127.0.0.1:0", config.Identify{Process: &config.Process{Attestor: "delegated", RootCgroup: true}},
 			[]string{"cgroup /", "uid", "attests a process of both"}},
+		"steered": {"steer:///tmp/x.sock", config.Identify{Process: &config.Process{Attestor: "delegated", RootCgroup: true}},
+			[]string{"in a pod", "network namespace", "must be that pod's", "word of who made"}},
 		"unix process": {"unix:///tmp/x.sock", config.Identify{Process: &config.Process{Attestor: "broker"}}, []string{"your very process", "pidfd"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -58,7 +58,7 @@ func (e *examination) process(ctx context.Context, check string, l config.Listen
 		return
 	}
 	p, tcp := l.Identify.Process, !strings.HasPrefix(l.Address, "unix://")
-	evidence := e.evidence(s, p, tcp)
+	evidence := e.evidence(s, l)
 	switch {
 	case tcp && s.cgroup == "":
 		e.bad(Fail, check, "run on Linux with cgroup v2, or identify by jwtSVID or x509SVID", "the cgroup v2 of process "+fmt.Sprint(s.facts.PID)+" is not known")
@@ -118,13 +118,16 @@ func (e *examination) attesting(p *config.Process) string {
 }
 
 // evidence is what the kernel says of a caller, and why that is trusted, in a line.
-func (e *examination) evidence(s subject, p *config.Process, tcp bool) string {
+func (e *examination) evidence(s subject, l config.Listener) string {
+	p, tcp := l.Identify.Process, !strings.HasPrefix(l.Address, "unix://")
 	who, whose := "you are", "your"
 	if e.PID != 0 {
 		who, whose = fmt.Sprintf("process %d is", e.PID), "this"
 	}
 	by := e.attesting(p)
 	switch {
+	case strings.HasPrefix(l.Address, config.SteerPrefix):
+		return fmt.Sprintf("in a pod %s known by cgroup %s and uid %d; trust: the kernel says in which network namespace, in which cgroup and as which uid a socket was made, and %s attests a process of the last two; where the CNI plugin has told the pod's UID, the cgroup must be that pod's; its name in records is the word of who made the namespace, and a mesh's proxy is known as itself", who, s.cgroup, s.facts.UID, by)
 	case p.Reference == config.ReferencePod:
 		return fmt.Sprintf("%s known by the Kubernetes pod of cgroup %s; trust: the kernel says in which cgroup a socket was made, only root can name one after a pod, and %s looks the pod up at its kubelet", who, s.cgroup, by)
 	case tcp:

@@ -176,6 +176,10 @@ func (e *examination) address(check, address string) {
 		e.ok(check, "systemd opens it")
 		return
 	}
+	if path, ok := strings.CutPrefix(address, config.SteerPrefix); ok {
+		e.steer(check, path)
+		return
+	}
 	if path, ok := strings.CutPrefix(address, "unix://"); ok {
 		if _, err := os.Stat(filepath.Dir(path)); err != nil {
 			e.bad(Fail, check, "make the folder for egret's user", err)
@@ -189,4 +193,16 @@ func (e *examination) address(check, address string) {
 		return
 	}
 	e.ok(check, "%s is free", address)
+}
+
+// steer looks whether egret steer is there. Without it pods are not served, and egret
+// starts all the same.
+func (e *examination) steer(check, path string) {
+	c, err := net.DialTimeout("unixpacket", path, e.Wait)
+	if err != nil {
+		e.bad(Warn, check, "start egret steer (as root), with --socket "+path+" and --user of egret's; until then no pod is served", err)
+		return
+	}
+	_ = c.Close()
+	e.ok(check, "egret steer is there on %s; it enters namespaces, and holds no credential", path)
 }
