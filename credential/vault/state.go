@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/internal/durable"
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
@@ -66,7 +67,7 @@ func readState(path string) (kept, error) {
 	}
 	switch {
 	case err != nil:
-		return k, unpath(err)
+		return k, durable.Unpath(err)
 	case !st.Mode().IsRegular() || st.Size() > maxState:
 		return k, errors.New("must be a regular file of at most 1 MiB")
 	case st.Mode().Perm()&0o077 != 0:
@@ -74,7 +75,7 @@ func readState(path string) (kept, error) {
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return k, unpath(err)
+		return k, durable.Unpath(err)
 	}
 	if json.Unmarshal(text, &k) != nil { // its error would quote
 		return k, errors.New("is not one of egret's: remove it, and put a new wrapping token in place")
@@ -92,7 +93,7 @@ type state struct {
 func newState(path string) (*state, error) {
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
 	if err != nil {
-		return nil, unpath(err)
+		return nil, durable.Unpath(err)
 	}
 	return &state{path: path, temp: temp}, nil
 }
@@ -117,33 +118,13 @@ func (s *state) keep(c content, keys map[string]string) error {
 		err = os.Rename(s.temp.Name(), s.path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(s.path))
+		err = durable.SyncDir(filepath.Dir(s.path))
 	}
-	return unpath(err)
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close() //nolint:errcheck // only synced
-	return d.Sync()
+	return durable.Unpath(err)
 }
 
 // discard removes what was not kept.
 func (s *state) discard() {
 	_ = s.temp.Close()
 	_ = os.Remove(s.temp.Name()) // gone where it was kept
-}
-
-// unpath takes the path out of err, which the message names already.
-func unpath(err error) error {
-	if pe, ok := errors.AsType[*os.PathError](err); ok {
-		return pe.Err
-	}
-	if le, ok := errors.AsType[*os.LinkError](err); ok {
-		return le.Err
-	}
-	return err
 }

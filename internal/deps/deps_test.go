@@ -20,7 +20,7 @@ func egretRules() rules {
 		arrows: map[string][]string{
 			// The leaves know no siblings. Who talks to an issuer needs the words for what it
 			// sent as much as who talks to a SaaS: none of it may be quoted.
-			"identity": nil, "policy": nil, "credential": {"internal/wireerr"}, "certs": nil, "audit": nil,
+			"identity": nil, "policy": nil, "credential": {"internal/wireerr", "internal/durable"}, "certs": nil, "audit": nil,
 
 			// The stem sees them all, and nobody sees the stem but config and cmd.
 			"proxy": {"identity", "policy", "credential", "certs", "audit", "internal/sockopt", "internal/wireerr"},

@@ -10,12 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/internal/durable"
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
@@ -46,7 +45,7 @@ const version = 1
 func (f *File) Load(context.Context) (State, error) {
 	b, err := f.read()
 	if err != nil {
-		return State{}, &credential.Error{Kind: credential.Unreachable, Err: fmt.Errorf("state file %q: %w", f.path, unpath(err))}
+		return State{}, &credential.Error{Kind: credential.Unreachable, Err: fmt.Errorf("state file %q: %w", f.path, durable.Unpath(err))}
 	}
 	s, err := parse(b)
 	if err != nil {
@@ -112,7 +111,7 @@ func (f *File) Save(_ context.Context, s State) error {
 		err = f.replace(b)
 	}
 	if err != nil {
-		return fmt.Errorf("state file %q: %w", f.path, unpath(err))
+		return fmt.Errorf("state file %q: %w", f.path, durable.Unpath(err))
 	}
 	return nil
 }
@@ -125,37 +124,5 @@ func (f *File) replace(b []byte) error {
 	if !st.Mode().IsRegular() {
 		return errors.New("must be a regular file, no link: it is replaced")
 	}
-	dir := filepath.Dir(f.path)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(f.path)+".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) //nolint:errcheck // gone after the rename
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), f.path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// unpath takes paths out of err, which the message names already.
-func unpath(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	if le, ok := errors.AsType[*os.LinkError](err); ok {
-		return le.Err
-	}
-	return err
+	return durable.Replace(f.path, b)
 }

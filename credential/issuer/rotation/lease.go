@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/internal/durable"
 )
 
 // Lock is the Lease in a file beside the state. flock holds between the processes of one
@@ -66,7 +67,7 @@ func (l *Lock) Acquire(ctx context.Context) (func(), error) {
 }
 
 func lockError(path string, err error) error {
-	return &credential.Error{Kind: credential.Unreachable, Err: fmt.Errorf("lock file %q: %w", path, unpath(err))}
+	return &credential.Error{Kind: credential.Unreachable, Err: fmt.Errorf("lock file %q: %w", path, durable.Unpath(err))}
 }
 
 // try takes the lease if nobody has it.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/internal/durable"
 	"github.com/egret-proxy/egret/policy"
 )
 
@@ -190,36 +190,10 @@ func (r *revocations) write(list []Revocation) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(r.file, append(data, '\n')); err != nil {
+	if err := durable.Replace(r.file, append(data, '\n')); err != nil {
 		return fmt.Errorf("admin.revocations: %w", err)
 	}
 	return nil
-}
-
-// replaceFile writes a file beside and renames it, with the folder synced.
-func replaceFile(name string, data []byte) (err error) {
-	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, ".revocations-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // keysOf returns which cached values a revocation takes, by the policy in force.
