@@ -124,11 +124,10 @@ type Destination struct {
 	BodyCredentials []string             // fields of a body that carry a credential here (MUST H4, H16)
 }
 
-// Refused recognises a refused credential in a small JSON answer, for APIs that do
-// not use 401: the top-level members of the body must contain every key with one of
-// its values (booleans and numbers in their JSON text form).
+// Refused recognises a refused credential for APIs that do not use 401. Either is enough.
 type Refused struct {
-	JSON map[string][]string
+	JSON       map[string][]string // top-level members of a JSON body: every key with one of its values (booleans and numbers in their JSON text form)
+	ErrorCodes []string            // names of errors of AWS in answers with 4xx
 }
 
 // Credential names what to put in; package credential turns it into a value.

@@ -175,7 +175,7 @@ func TestRulesCarryEverythingThatTheDataPathNeeds(t *testing.T) {
 	f.post.Spec.AllowHeaders = []string{"x-http-method-override"}
 	f.post.Spec.Responses = &Responses{SetCookie: true}
 	f.clone.Spec.Upgrade = &[]string{}
-	f.slack.Spec.TLS, f.slack.Spec.Refused = &DestinationTLS{"ca.pem"}, &Refused{map[string][]string{"ok": {"false"}}}
+	f.slack.Spec.TLS, f.slack.Spec.Refused = &DestinationTLS{"ca.pem"}, &Refused{JSON: map[string][]string{"ok": {"false"}}}
 	f.slack.Spec.Ports, f.slack.Spec.AllowPrivate, f.slack.Spec.Dial = []int{443, 9443}, []string{"10.0.0.0/8"}, "127.0.0.1:9443"
 	c := f.compile(t)
 	p := policy.New(c.Set)

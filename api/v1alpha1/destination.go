@@ -98,15 +98,30 @@ func (f *faults) refused(r *Refused) {
 	if r == nil {
 		return
 	}
-	if len(r.JSON) == 0 {
+	switch {
+	case r.JSON == nil && r.ErrorCodes == nil:
+		f.add(Fault{"spec.refused", "", "must have json or errorCodes", "leave it out where the SaaS answers 401"})
+	case r.JSON != nil && len(r.JSON) == 0:
 		f.bad("spec.refused.json", "", "must name at least one member of the answer")
+	case r.ErrorCodes != nil && len(r.ErrorCodes) == 0:
+		f.bad("spec.refused.errorCodes", "", "must name at least one error")
 	}
 	for _, k := range slices.Sorted(maps.Keys(r.JSON)) {
 		if k == "" || len(r.JSON[k]) == 0 {
 			f.bad("spec.refused.json."+k, "", "must list the values that mean refused")
 		}
 	}
+	for i, c := range r.ErrorCodes {
+		if strings.Trim(c, errorCode) != "" || c == "" || len(c) > 128 {
+			f.add(Fault{at("spec.refused.errorCodes", i), c, "must be 1 to 128 letters, digits and ._-",
+				"write the bare name, without a namespace before # and without what follows a colon: ExpiredTokenException"})
+		}
+	}
+	f.distinct("spec.refused.errorCodes", r.ErrorCodes)
 }
+
+// errorCode is what names of errors are made of.
+const errorCode = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 
 // operation checks the extractor.
 func (f *faults) operation(s *DestinationSpec) {
@@ -162,7 +177,7 @@ func (x *Destination) compile() *policy.Destination {
 		}
 	}
 	if x.Spec.Refused != nil {
-		d.Refused = &policy.Refused{JSON: x.Spec.Refused.JSON}
+		d.Refused = &policy.Refused{JSON: x.Spec.Refused.JSON, ErrorCodes: slices.Clone(x.Spec.Refused.ErrorCodes)}
 	}
 	return d
 }

@@ -101,10 +101,12 @@ type DestinationTLS struct {
 	Roots string `json:"roots"`
 }
 
-// Refused recognises a refused credential in at most the first 512 bytes of a JSON answer.
+// Refused recognises a refused credential in the head of an answer and at most the first 512 bytes of its body. At least one of json and errorCodes is set; where both are, either is enough.
 type Refused struct {
-	// JSON maps top-level members to the values (or lists of values) that together mean "refused".
-	JSON map[string][]string `json:"json"`
+	// JSON maps top-level members of a JSON answer of any status to the values (or lists of values) that together mean "refused".
+	JSON map[string][]string `json:"json,omitempty"`
+	// ErrorCodes are names of errors as AWS, and stores that speak S3, write them in answers with a status from 400 to 499: in Code of an XML error, in __type or code of a JSON one, or in the header x-amzn-errortype. Name only those that new keys can put right: ExpiredToken, not AccessDenied.
+	ErrorCodes []string `json:"errorCodes,omitempty"`
 }
 
 // Credential says how to get a token, how to put it in, and the only places it may ever go.

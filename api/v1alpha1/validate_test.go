@@ -96,10 +96,14 @@ func TestDestinationFaults(t *testing.T) {
 		"roots missing":   {func(f *fixture) { f.slack.Spec.TLS = &DestinationTLS{"missing.pem"} }, iSlack, "spec.tls.roots", "cannot be read"},
 		"roots unread": {func(f *fixture) { f.slack.Spec.TLS, f.opt.Roots = &DestinationTLS{"ca.pem"}, nil }, iSlack,
 			"spec.tls.roots", "cannot be read here"},
-		"refused":        {func(f *fixture) { f.slack.Spec.Refused = &Refused{} }, iSlack, "spec.refused.json", "at least one"},
-		"refused none":   {func(f *fixture) { f.slack.Spec.Refused = &Refused{map[string][]string{"ok": nil}} }, iSlack, "spec.refused.json.ok", "must list"},
+		"refused":        {func(f *fixture) { f.slack.Spec.Refused = &Refused{} }, iSlack, "spec.refused", "must have json or errorCodes"},
+		"refused empty":  {func(f *fixture) { f.slack.Spec.Refused = &Refused{JSON: map[string][]string{}} }, iSlack, "spec.refused.json", "at least one"},
+		"refused none":   {func(f *fixture) { f.slack.Spec.Refused = &Refused{JSON: map[string][]string{"ok": nil}} }, iSlack, "spec.refused.json.ok", "must list"},
+		"no error codes": {func(f *fixture) { f.slack.Spec.Refused = &Refused{ErrorCodes: []string{}} }, iSlack, "spec.refused.errorCodes", "at least one"},
+		"error code":     {func(f *fixture) { f.slack.Spec.Refused = &Refused{ErrorCodes: []string{"A", ""}} }, iSlack, "spec.refused.errorCodes[1]", "must be 1 to 128"},
+		"error codes":    {func(f *fixture) { f.slack.Spec.Refused = &Refused{ErrorCodes: []string{"A", "B", "A"}} }, iSlack, "spec.refused.errorCodes[2]", "only once"},
 		"tunnel roots":   {func(f *fixture) { f.bank.Spec.TLS = &DestinationTLS{"ca.pem"} }, iBank, "spec.tls", "would be ignored"},
-		"tunnel refused": {func(f *fixture) { f.bank.Spec.Refused = &Refused{map[string][]string{"ok": {"false"}}} }, iBank, "spec.refused", "would be ignored"},
+		"tunnel refused": {func(f *fixture) { f.bank.Spec.Refused = &Refused{JSON: map[string][]string{"ok": {"false"}}} }, iBank, "spec.refused", "would be ignored"},
 	})
 }
 
