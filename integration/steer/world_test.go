@@ -162,8 +162,8 @@ func (w *world) wire(t *testing.T) {
 	sh(t, "ip", "-n", w.out, "-6", "route", "add", "fd66::/16", "via", "fd66:100::2")
 	if err := w.hostNS.Do(func() error {
 		for _, f := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
-			if err := os.WriteFile("/proc/thread-self/../../../sys/net/"+f, []byte("1"), 0); err != nil {
-				return os.WriteFile("/proc/sys/net/"+f, []byte("1"), 0)
+			if err := os.WriteFile("/proc/sys/net/"+f, []byte("1"), 0); err != nil { // those of the thread's namespace
+				return err
 			}
 		}
 		return nil
@@ -198,20 +198,27 @@ func (w *world) newPod(t *testing.T, n int) *pod {
 	p.ns, p.netns = makeNamespace(t, p.name())
 	link(t, p.ns, w.host, p.name(), n)
 	w.names(t, p.ns)
-	if err := os.Mkdir(cgroupMount+p.cgroup, 0o755); err != nil {
+	makeCgroup(t, p.cgroup)
+	w.keys[p.name()] = w.tokens.Issue([]string{"chat:write"}, 0)
+	return p
+}
+
+// makeCgroup makes a cgroup for the life of the test.
+func makeCgroup(t *testing.T, name string) {
+	t.Helper()
+	path := cgroupMount + name
+	if err := os.Mkdir(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		for range 100 { // its processes have just ended
-			if os.Remove(cgroupMount+p.cgroup) == nil {
+			if os.Remove(path) == nil {
 				return
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		t.Errorf("cgroup %s is left", p.cgroup)
+		t.Errorf("cgroup %s is left", name)
 	})
-	w.keys[p.name()] = w.tokens.Issue([]string{"chat:write"}, 0)
-	return p
 }
 
 // mount puts the pod's namespace into the folder that is steered.
