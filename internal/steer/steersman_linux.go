@@ -80,6 +80,10 @@ type Status struct {
 	Error string `json:"error,omitempty"`
 }
 
+// initialNetNS is the machine's own network namespace: the first that there was. A
+// Steersman may itself be in another one, a pod's.
+const initialNetNS = 1
+
 // Errors of Add.
 var (
 	ErrHostNetwork = errors.New("is in the host's network: its connections cannot be told from those of others; give it a network of its own, or let it use HTTPS_PROXY")
@@ -118,7 +122,7 @@ func (m *Steersman) Add(ctx context.Context, p Pod, ns *netns.NS) error {
 	if err := p.check(); err != nil {
 		return errors.Join(err, ns.Close())
 	}
-	if p.NetNS == m.own {
+	if p.NetNS == m.own || p.NetNS == initialNetNS {
 		return errors.Join(fmt.Errorf("pod %s %w", p, ErrHostNetwork), ns.Close())
 	}
 	x, fresh, err := m.enter(ctx, p, ns)

@@ -15,7 +15,7 @@ import (
 // dropped marks a process that has dropped what it does not need.
 const dropped = "EGRET_STEER_DROPPED"
 
-// lastCap is more than the kernel has; asking for one that it lacks is EINVAL.
+// lastCap is more than the kernel has; asking for one that it lacks is an error.
 const lastCap = 63
 
 // Drop leaves this process, and all that it starts, with no capability but those that are
@@ -33,11 +33,11 @@ func Drop(keep ...uintptr) error {
 		kept[c] = true
 	}
 	for c := uintptr(0); c <= lastCap; c++ {
-		if kept[c] {
-			continue
+		if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); kept[c] || err != nil || has == 0 {
+			continue // a container that is given no more needs no CAP_SETPCAP
 		}
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil && err != unix.EINVAL { //nolint:errorlint // an errno
-			return fmt.Errorf("drop capability %d: %w (egret steer must be started as root)", c, err)
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
+			return fmt.Errorf("drop capability %d: %w (start egret steer as root, with CAP_SETPCAP or with no capability but those that it keeps)", c, err)
 		}
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {

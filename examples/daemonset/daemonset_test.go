@@ -1,0 +1,136 @@
+// SPDX-FileCopyrightText: The egret authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package daemonset holds the DaemonSet example to the loader, and its manifest to what is
+// said about it.
+package daemonset
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/egret-proxy/egret/certs"
+	"github.com/egret-proxy/egret/config"
+	"github.com/egret-proxy/egret/examples/local"
+)
+
+// The settings load in the node's network, with a real CA and the policy of the local
+// example.
+func TestSettingsLoad(t *testing.T) {
+	dir := lay(t)
+	env := config.Env{GOOS: "linux", HostNetwork: func() bool { return true }, Getenv: func(k string) string {
+		return map[string]string{"KUBERNETES_SERVICE_HOST": "10.96.0.1"}[k]
+	}}
+	node, faults := config.LoadNode(filepath.Join(dir, "egret.yaml"), env)
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	issuer, err := certs.NewFileIssuer(certs.IssuerFile{Chain: node.Certs.Issuer.File[0].Chain, Key: node.Certs.Issuer.File[0].Key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, faults := config.Load(node, config.LoadOptions{Permits: issuer.Permits, Authorities: issuer.Authorities(), Env: env}); len(faults) > 0 {
+		t.Fatal(faults)
+	}
+}
+
+// container is the part of the manifest between the name of a container and the next.
+func container(t *testing.T, manifest, name string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(manifest, "\n        - name: "+name+"\n")
+	if !found {
+		t.Fatalf("no container %q", name)
+	}
+	for _, end := range []string{"\n        - name: ", "\n      containers:", "\n      volumes:"} {
+		rest, _, _ = strings.Cut(rest, end)
+	}
+	return rest
+}
+
+// TestMUST_P1_PrivilegesOfTheManifest: who holds credentials has no privilege, who has
+// privileges mounts no credential, and the two find each other.
+func TestMUST_P1_PrivilegesOfTheManifest(t *testing.T) {
+	text, err := os.ReadFile("daemonset.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	egret, steer, plugin := container(t, string(text), "egret"), container(t, string(text), "steer"), container(t, string(text), "plugin")
+	for part, wants := range map[string][]string{
+		egret:  {"runAsNonRoot: true", "runAsUser: 64535", "capabilities: {drop: [ALL]}\n", "readOnlyRootFilesystem: true", "mountPath: /etc/egret", "mountPath: /run/egret-steer", "mountPath: /sys/fs/cgroup"},
+		steer:  {`--user, "64535"`, "capabilities: {drop: [ALL], add: [SYS_ADMIN, NET_ADMIN]}\n", "privileged: false", "mountPath: /run/egret-steer", "mountPropagation: HostToContainer"},
+		plugin: {"capabilities: {drop: [ALL]}\n", "/opt/cni/bin/egret-cni"},
+	} {
+		for _, want := range append(wants, "allowPrivilegeEscalation: false", "seccompProfile: {type: RuntimeDefault}") {
+			if !strings.Contains(part, want) {
+				t.Errorf("%q is missing in:\n%s", want, part)
+			}
+		}
+	}
+	for _, secret := range []string{"settings", "spire", "/etc/egret,"} {
+		if strings.Contains(steer+plugin, "name: "+secret) {
+			t.Errorf("%s is mounted where there are privileges", secret)
+		}
+	}
+	settings, err := os.ReadFile("egret.yaml")
+	if err != nil || !strings.Contains(string(settings), "address: steer:///run/egret-steer/steer.sock") {
+		t.Errorf("%v: egret.yaml does not name the socket of egret steer", err)
+	}
+}
+
+func TestConflist(t *testing.T) {
+	text, err := os.ReadFile("egret.conflist")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list struct {
+		CNIVersion string
+		Plugins    []struct{ Type, Control string }
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		t.Fatal(err)
+	}
+	last := list.Plugins[len(list.Plugins)-1]
+	if last.Type != "egret-cni" || last.Control != "/run/egret-steer/control.sock" {
+		t.Errorf("the last plugin is %+v", last)
+	}
+}
+
+// lay puts the example together as the pod's volumes do.
+func lay(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	files, err := local.Render(local.Overlay{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files["egret.yaml"], err = os.ReadFile("egret.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	files["secrets/qase-token"] = []byte("key\n")
+	files["secrets/pagerduty-client-secret"] = []byte("secret\n")
+	root, err := certs.NewRoot(certs.RootOptions{Organization: "Acme", Domains: []string{"slack.com", "qase.io", "pagerduty.com"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := root.Intermediate(certs.IntermediateOptions{Hosts: []string{"slack.com", "api.qase.io", "api.pagerduty.com"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["issuer/chain.pem"] = ca.EncodeChain()
+	if files["issuer/key.pem"], err = ca.EncodeKey(); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
