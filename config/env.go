@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+
+	"golang.org/x/sys/unix"
 )
 
 // Env is what the checks ask of the machine. A nil member is the machine itself, so
@@ -21,6 +23,9 @@ type Env struct {
 	Hostname func() (string, error)
 	Stat     func(string) (fs.FileInfo, error)
 	ReadFile func(string) ([]byte, error)
+	Lstat    func(string) (fs.FileInfo, error)
+	// Writable says why files cannot be made in a folder, nil where they can.
+	Writable func(dir string) error
 }
 
 // complete returns e with every nil member replaced by the machine's own.
@@ -43,5 +48,14 @@ func (e Env) complete() Env {
 	if e.ReadFile == nil {
 		e.ReadFile = os.ReadFile
 	}
+	if e.Lstat == nil {
+		e.Lstat = os.Lstat
+	}
+	if e.Writable == nil {
+		e.Writable = writable
+	}
 	return e
 }
+
+// writable asks the kernel, which knows of read-only mounts, too.
+func writable(dir string) error { return unix.Access(dir, unix.W_OK|unix.X_OK) }

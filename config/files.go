@@ -10,7 +10,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strings"
 	"unicode"
@@ -47,10 +46,7 @@ func regular(env Env, name string, limit int64) error {
 // mustBeReadable is the rule that an error of reading broke, without the path, which
 // is the fault's value.
 func mustBeReadable(err error) string {
-	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
-		err = pe.Err
-	}
-	return "must be a file that can be read: " + err.Error()
+	return "must be a file that can be read: " + reason(err)
 }
 
 // file resolves the path against the folder of the settings and reads it. Nil where

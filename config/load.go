@@ -41,7 +41,7 @@ type Bundle struct {
 	Node     *Node
 	Compiled *api.Compiled
 	Objects  []api.Object // what it was compiled from, for reports
-	Files    []string     // every file that was read or is named as the place of a secret
+	Files    []string     // every file that was read or is named as the place of a secret, but those that egret itself writes
 	Snapshot Snapshot     // of the policy folders and Files, from before they were read, for Watch
 	Notes    []string     // what is no fault and worth knowing, one sentence each: previews, and what LoadOptions.SecretsElsewhere has let pass
 	Digest   string       // changes with every object, root and bound that a decision depends on
@@ -125,8 +125,10 @@ func (l *loader) object(i int, alone bool) {
 	if len(found) > 0 {
 		return
 	}
+	states := stateFiles(o)
 	for _, name := range fileFields(o) {
-		if *name != "" && !l.seen.has(*name) {
+		state := slices.ContainsFunc(states, func(s api.StateFile) bool { return s.Name == *name })
+		if *name != "" && !state && !l.seen.has(*name) {
 			l.files = append(l.files, *name)
 			l.seen.take(*name)
 		}

@@ -5,9 +5,7 @@ package config
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -21,6 +19,9 @@ func (l *loader) provider(i int, p *api.Provider) {
 	}
 	for _, s := range p.Secrets() {
 		l.secret(i, s.Path, s.Source)
+	}
+	for _, s := range p.States() {
+		l.state(i, s)
 	}
 }
 
@@ -44,7 +45,15 @@ func (l *loader) assertion(i int, p *api.Provider) {
 // nodes must not run what they like on each, least of all a shell.
 func (l *loader) program(i int, p *api.ExecProvider) {
 	const path = "spec.provider.exec."
-	if name := p.Command[0]; !slices.Contains(l.node.Secrets.AllowPrograms, name) {
+	name := p.Command[0]
+	if l.opt.SecretsElsewhere { // in a review there is no node that could allow it
+		l.notes = append(l.notes, fmt.Sprintf("program %s runs only where egret.yaml has secrets: {allowPrograms: [%s]}", shown(path+"command", name), shown(path+"command", name)))
+		if len(p.Env) > 0 {
+			l.notes = append(l.notes, fmt.Sprintf("program %s gets variables of egret's environment only where egret.yaml has secrets: {allowEnv: true}", shown(path+"command", name)))
+		}
+		return
+	}
+	if !slices.Contains(l.node.Secrets.AllowPrograms, name) {
 		l.bad(i, path+"command", name, "must be a program that the node allows", "set secrets: {allowPrograms: ["+name+"]} in egret.yaml")
 	}
 	if len(p.Env) > 0 && !l.node.Secrets.AllowEnv {
@@ -82,7 +91,7 @@ func (l *loader) secretFile(i int, path, name string) {
 		data, err = l.env.ReadFile(name)
 	}
 	switch {
-	case err != nil && l.opt.SecretsElsewhere && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)):
+	case err != nil && l.opt.SecretsElsewhere && elsewhere(err):
 		l.notes = append(l.notes, fmt.Sprintf("secret file %s is not here; egret run needs it", shown(path, written)))
 	case err != nil:
 		l.bad(i, path, written, mustBeReadable(err), "")

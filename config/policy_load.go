@@ -172,3 +172,11 @@ func fileFields(o *api.Object) []*string {
 	}
 	return append(out, o.Credential.Spec.Provider.Files()...)
 }
+
+// stateFiles returns those that egret writes.
+func stateFiles(o *api.Object) []api.StateFile {
+	if o.Credential == nil {
+		return nil
+	}
+	return o.Credential.Spec.Provider.States()
+}

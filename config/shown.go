@@ -27,7 +27,7 @@ var openProvider = sync.OnceValue(api.OpenMembers)
 
 // secretPlace matches members that name where a secret is. Who has misspelt the name of
 // a file must see it; who has pasted the secret there must not.
-var secretPlace = regexp.MustCompile(`^(spec\.provider\..*\.(file|systemdCredential)|upstream\.proxy\.password)$`)
+var secretPlace = regexp.MustCompile(`^(spec\.provider\..*\.(file|systemdCredential|stateFile|state)|upstream\.proxy\.password)$`)
 
 // shown returns the value as a fault may show it.
 func shown(path, value string) string {

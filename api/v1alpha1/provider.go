@@ -145,6 +145,36 @@ func (p *Provider) Files() []*string {
 	return out
 }
 
+// StateFile is a file that egret itself writes.
+type StateFile struct {
+	Path string // where it is named, below its object
+	Name string
+	Made bool // egret makes it; otherwise somebody has put in a first secret
+}
+
+// States returns the files among Files that egret writes, so that nobody reads policy anew
+// because of it.
+func (p *Provider) States() []StateFile {
+	var out []StateFile
+	p.walk(func(path string, v reflect.Value, tag reflect.StructTag) {
+		if isState(tag) && v.String() != "" {
+			out = append(out, StateFile{path, v.String(), tag.Get("file") == fileMade})
+		}
+	})
+	return out
+}
+
+// Values of the tag "file" of members that name files which egret writes; others are "yes".
+const (
+	fileState = "state" // somebody writes it first
+	fileMade  = "made"  // egret makes it
+)
+
+func isState(tag reflect.StructTag) bool {
+	kind := tag.Get("file")
+	return kind == fileState || kind == fileMade
+}
+
 // Endpoint returns how the provider's issuer is reached, and the path that this stands
 // at; nil where the object does not say.
 func (p *Provider) Endpoint() (path string, e *Endpoint) {
@@ -208,7 +238,9 @@ func openMembers(t reflect.Type, name string, open map[string]bool) {
 			return
 		}
 		for i := range t.NumField() {
-			openMembers(t.Field(i).Type, jsonName(t.Field(i)), open)
+			if f := t.Field(i); !isState(f.Tag) { // people put a first secret in there
+				openMembers(f.Type, jsonName(f), open)
+			}
 		}
 	case reflect.String, reflect.Bool, reflect.Int, reflect.Int64:
 		open[name] = true

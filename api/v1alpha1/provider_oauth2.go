@@ -56,8 +56,8 @@ type OAuth2Provider struct {
 	SubjectAudience string `json:"subjectAudience,omitempty"`
 	// RequestedTokenType is a URI (RFC 8693, 3); with it the issuer must give exactly this type. Default: an access token or a JWT, as the issuer likes.
 	RequestedTokenType string `json:"requestedTokenType,omitempty"`
-	// StateFile keeps the refresh token of grant refresh_token, in a folder that egret can write to and that all replicas share. Write the first refresh token into it, mode 0600; egret replaces the file from then on.
-	StateFile string `json:"stateFile,omitempty" file:"yes"`
+	// StateFile keeps the refresh token of grant refresh_token, in a folder that egret can write to and that all replicas share, outside of the policy. Write the first refresh token into it, mode 0600; egret replaces the file from then on.
+	StateFile string `json:"stateFile,omitempty" file:"state"`
 	// RefreshGrace is for how long after its first use the issuer takes a refresh token once more. Default: never; a token whose answer was lost is then not used again before its access token ends.
 	RefreshGrace string `json:"refreshGrace,omitempty"`
 	// Scopes are asked for, one to an entry. Default: those that the issuer gives by itself.

@@ -9,8 +9,8 @@ type SlackProvider struct {
 	ClientID string `json:"clientID"`
 	// ClientSecret is where the app's client secret is. Required.
 	ClientSecret *SecretSource `json:"clientSecret"`
-	// StateFile keeps the refresh token, in a folder that egret can write to and that all replicas share. Write the app's refresh token (xoxe-1-…) into it, mode 0600; egret replaces the file from then on. Required.
-	StateFile string `json:"stateFile" file:"yes"`
+	// StateFile keeps the refresh token, in a folder that egret can write to and that all replicas share, outside of the policy. Write the app's refresh token (xoxe-1-…) into it, mode 0600; egret replaces the file from then on. Required.
+	StateFile string `json:"stateFile" file:"state"`
 	// BaseURL is that of the Web API; of GovSlack https://slack-gov.com/api. Default: https://slack.com/api.
 	BaseURL string `json:"baseURL,omitempty"`
 	// Endpoint is how the host of the base URL is reached.

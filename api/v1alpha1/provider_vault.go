@@ -81,8 +81,8 @@ type VaultUnwrap struct {
 	Token *SecretSource `json:"token"`
 	// CreationPath is the path that the wrapping token must have been made by: secret/data/team/app. Required.
 	CreationPath string `json:"creationPath"`
-	// State is a file that keeps what the token held over reloads and restarts, mode 0600, relative to the policy file; its folder must be there and writable. Required.
-	State string `json:"state" file:"yes"`
+	// State is a file that keeps what the token held over reloads and restarts, mode 0600, relative to the policy file; its folder must be there, writable and outside of the policy. Required.
+	State string `json:"state" file:"made"`
 	// Keys are the values that injections name and the secret's keys that they are at: {token: api_key}. Required.
 	Keys map[string]string `json:"keys"`
 }
