@@ -74,9 +74,6 @@ func TestCNI(t *testing.T) {
 	p, q := w.pods[0], w.pods[1]
 	p.inKubernetes(t)
 	q.inKubernetes(t)
-	if err := os.Mkdir(w.file("run"), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	code, out := w.cni(t, "ADD", p, p.podUID())
 	if n, text := fault(t, out); code == 0 || n != 100 || !strings.Contains(text, "must not start") {
 		t.Errorf("ADD without egret steer: %d %s", code, out)

@@ -90,8 +90,10 @@ func newWorld(t *testing.T) *world {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(w.file("netns"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, folder := range []string{"netns", "run"} { // root's, who may not write anywhere else
+		if err := os.Mkdir(w.file(folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w.host, w.hostNS = makeNamespace(t, "host")
 	w.out, w.outNS = makeNamespace(t, "out")

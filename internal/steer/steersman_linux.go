@@ -294,7 +294,6 @@ func (m *Steersman) Settled() {
 func (m *Steersman) fail(x *steered, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.log.Error("not steered", "pod", x.pod.String(), "key", x.pod.Key, "error", err)
 	x.err, x.opening = err, false
 	m.dropOrphanLocked(x.pod.Key)
 	x.settle()
@@ -352,7 +351,7 @@ func (m *Steersman) leave(ctx context.Context, x *steered, captured bool) {
 		s.close()
 	}
 	if !captured {
-		if err := x.netns.Do(func() error { return m.o.Rules.Remove(ctx) }); err != nil {
+		if err := x.netns.Do(func() error { return m.o.Rules.Remove(context.WithoutCancel(ctx)) }); err != nil {
 			m.log.Warn("rules were not removed", "pod", x.pod.String(), "error", err)
 		}
 	}
@@ -376,6 +375,15 @@ func (m *Steersman) Served(ctx context.Context, key string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return x.err
+}
+
+// Blocked reports whether a namespace is not steered because a process of the pod has the
+// port: it may be free by now, and Add tries again.
+func (m *Steersman) Blocked(key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	x := m.pods[key]
+	return x != nil && errors.Is(x.err, ErrPortTaken)
 }
 
 // Status lists all namespaces, by key.

@@ -127,7 +127,10 @@ func (f *folder) known(name string, info os.FileInfo) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	was := f.have[name]
-	return was != nil && os.SameFile(was.info, info) && (was.fault == "" || time.Since(was.tried) < lookEvery)
+	if was == nil || !os.SameFile(was.info, info) {
+		return false
+	}
+	return was.fault == "" && !f.m.Blocked(name) || time.Since(was.tried) < lookEvery
 }
 
 // add steers one. The error says that the file is no namespace yet; what else goes wrong is

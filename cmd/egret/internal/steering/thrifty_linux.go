@@ -6,6 +6,7 @@ package steering
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -34,6 +35,12 @@ func (r *thrifty) Run(ctx context.Context, input, program string, args ...string
 		return text, err
 	case strings.HasSuffix(program, "tables-legacy-save") && !legacyTables(program):
 		return "", nil
+	case strings.HasSuffix(program, "tables-legacy-save"):
+		text, err := r.Runner.Run(ctx, input, program, args...)
+		if errors.Is(err, redirect.ErrPrivilege) {
+			err = fmt.Errorf("the pod has tables of the old iptables, which take CAP_NET_RAW to read: start egret steer with --keep-cap net_raw (%w)", err)
+		}
+		return text, err
 	case strings.HasSuffix(program, "tables-nft-save") && r.known && !strings.Contains(r.ruleset, "table "+familyOf(program)+" "):
 		return "", nil // its rules would be in tables of this family
 	case program == "nft" && len(args) == 1 && args[0] == "--version" && r.known:
