@@ -46,6 +46,9 @@ UDP to port 443 is refused, so that QUIC falls back to TCP. While egret is not r
 captured connections fail: nothing leaves past it.
 
 It needs CAP_NET_ADMIN, egret itself does not.`,
+		Example: `  egret redirect print --uid egret
+  egret redirect apply --uid egret
+  egret redirect remove`,
 	})
 	cmd.AddCommand(newRedirectPrint(), newRedirectApply(), newRedirectRemove())
 	return cmd

@@ -78,7 +78,7 @@ func TestMUST_C6_WhatIsKnownAfterAFault(t *testing.T) {
 			s := newServer(t, ClientSecretBasic, RefreshToken)
 			rotating(s)
 			state := rotationOf(t)
-			p := s.provider(func(c *Config) { c.State, c.Issuer.Timeout = state, 500*time.Millisecond })
+			p := s.provider(func(c *Config) { c.State, c.Issuer.Timeout = state, 4*time.Second }) // a busy machine must get as far as to ask
 			s.Break(&f)
 			_, err := p.Fetch(t.Context(), credential.Key{}, nil)
 			if err == nil || strings.Contains(err.Error(), issuertest.Hush) {
