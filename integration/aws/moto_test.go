@@ -12,15 +12,15 @@ import (
 )
 
 // moto starts a moto server that checks signatures and permissions, and returns the keys
-// of its one user.
-func (w *world) moto(t *testing.T) (address, id, key string) {
+// of its one user. It serves one host of AWS.
+func (w *world) moto(t *testing.T, as string) (address, id, key string) {
 	t.Helper()
 	server := look("moto_server")
 	if server == "" {
 		t.Skip("moto_server is not installed")
 	}
 	address = freePort(t)
-	cert, private := w.pair(t, dynamoHost)
+	cert, private := w.pair(t, as)
 	host, port, _ := strings.Cut(address, ":")
 	w.serve(t, address, nil, server, "-H", host, "-p", port, "-s", "-c", cert, "-k", private)
 	python := sibling(server, "python3")
@@ -36,9 +36,9 @@ func (w *world) moto(t *testing.T) (address, id, key string) {
 // hash of the body.
 func TestDynamoDB(t *testing.T) {
 	w := newWorld(t)
-	address, id, key := w.moto(t)
+	address, id, key := w.moto(t, dynamoHost)
 	w.keys(t, id, key)
-	w.values["Destinations"] = map[string]destination{"dynamo": {dynamoHost, address, staticProvider, "dynamodb"}}
+	w.values["Destinations"] = map[string]destination{"dynamo": {Host: dynamoHost, Dial: address, Provider: staticProvider, Service: "dynamodb"}}
 	w.render(t, "policy.yaml")
 	e := w.start(t)
 	for version, python := range pythons(t) {
@@ -52,9 +52,9 @@ func TestDynamoDB(t *testing.T) {
 // moto refuses the same clients without the right key: it does check.
 func TestMotoChecksSignatures(t *testing.T) {
 	w := newWorld(t)
-	address, id, _ := w.moto(t)
+	address, id, _ := w.moto(t, dynamoHost)
 	w.keys(t, id, "another-secret-than-motos")
-	w.values["Destinations"] = map[string]destination{"dynamo": {dynamoHost, address, staticProvider, "dynamodb"}}
+	w.values["Destinations"] = map[string]destination{"dynamo": {Host: dynamoHost, Dial: address, Provider: staticProvider, Service: "dynamodb"}}
 	w.render(t, "policy.yaml")
 	e := w.start(t)
 	for version, python := range pythons(t) {

@@ -13,7 +13,12 @@ import (
 )
 
 // destination is what the templates know of one.
-type destination struct{ Host, Dial, Provider, Service string }
+type destination struct {
+	Host, Dial, Provider, Service string
+
+	Operation, Operations string // how operations are read, and which are granted; "" for all
+	Refused               string // the errors that refuse keys
+}
 
 const staticProvider = "{static: {accessKeyID: {file: secrets/key-id}, secretAccessKey: {file: secrets/key}}}"
 
@@ -23,7 +28,7 @@ func store(t *testing.T) *egret {
 	w := newWorld(t)
 	address := w.versitygw(t)
 	w.keys(t, rootKey, rootSecret)
-	w.values["Destinations"] = map[string]destination{"store": {storeHost, address, staticProvider, "s3"}}
+	w.values["Destinations"] = map[string]destination{"store": {Host: storeHost, Dial: address, Provider: staticProvider, Service: "s3"}}
 	w.render(t, "policy.yaml")
 	return w.start(t)
 }
@@ -68,7 +73,7 @@ func TestTheStoreChecksSignatures(t *testing.T) {
 	w := newWorld(t)
 	address := w.versitygw(t)
 	w.keys(t, rootKey, "another-secret-than-the-stores")
-	w.values["Destinations"] = map[string]destination{"store": {storeHost, address, staticProvider, "s3"}}
+	w.values["Destinations"] = map[string]destination{"store": {Host: storeHost, Dial: address, Provider: staticProvider, Service: "s3"}}
 	w.render(t, "policy.yaml")
 	e := w.start(t)
 	for version, python := range pythons(t) {

@@ -99,7 +99,7 @@ func (w *world) assume(role, sts, policy string) string {
 // keys sign every request of an application that has placeholders.
 func TestAssumeRoleWithWebIdentity(t *testing.T) {
 	w, storeAddress, sts := federation(t)
-	w.values["Destinations"] = map[string]destination{"store": {storeHost, storeAddress, w.assume("reports", sts, ""), "s3"}}
+	w.values["Destinations"] = map[string]destination{"store": {Host: storeHost, Dial: storeAddress, Provider: w.assume("reports", sts, ""), Service: "s3"}}
 	w.render(t, "policy.yaml")
 	e := w.start(t)
 	for version, python := range pythons(t) { // copies end in an internal error of versitygw 1.8.0 for a session of a role
@@ -127,7 +127,7 @@ func TestAssumeRoleIsRefused(t *testing.T) {
 		"less by the session policy": {"reports", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:ListBucket","Resource":"*"}]}`, http.StatusForbidden, "allow"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w.values["Destinations"] = map[string]destination{"store": {storeHost, storeAddress, w.assume(x.role, sts, x.policy), "s3"}}
+			w.values["Destinations"] = map[string]destination{"store": {Host: storeHost, Dial: storeAddress, Provider: w.assume(x.role, sts, x.policy), Service: "s3"}}
 			w.render(t, "policy.yaml")
 			e := w.start(t)
 			resp, _ := e.put(t, "key", "UNSIGNED-PAYLOAD", 10)

@@ -34,6 +34,7 @@ const (
 	storeHost  = "s3.store.test"
 	stsHost    = "sts.store.test"
 	dynamoHost = "dynamodb.us-east-1.amazonaws.com"
+	awsSTSHost = "sts.us-east-1.amazonaws.com"
 	appID      = "spiffe://acme.example/ns/data/sa/reports"
 	bucket     = "reports"
 	region     = "us-east-1"
@@ -77,7 +78,7 @@ func newWorld(t *testing.T) *world {
 	w.write(t, "servers.pem", ca.PEM())
 	w.egret(t, "ca", "init", "--domains", "store.test,amazonaws.com", "--out", w.file("ca"))
 	w.egret(t, "ca", "issue", "--root", w.file("ca"), "--out", w.file("issuer"),
-		"--host", storeHost, "--host", stsHost, "--host", dynamoHost)
+		"--host", storeHost, "--host", stsHost, "--host", dynamoHost, "--host", awsSTSHost)
 	return w
 }
 
