@@ -91,21 +91,31 @@ func (o CacheOptions) withDefaults() CacheOptions {
 // Credential implements Source. It returns a fresh value at once, waits up to a second
 // for a better one near the end of its life, and up to CacheOptions.Wait for the first.
 func (c *Cache) Credential(ctx context.Context, k Key, s Subject) (Credential, error) {
-	now := time.Now()
-	c.mu.RLock()
-	e := c.store.entries[k]
-	c.mu.RUnlock()
-	if e != nil {
-		if v := e.value.Load(); v != nil && v.life.phase(now) == phaseFresh {
-			c.touch(e, s, now)
-			return v, nil
-		}
+	if v := c.Held(k, s); v != nil {
+		return v, nil
 	}
 	v, err := c.slow(ctx, k, s)
 	if err != nil {
 		return nil, err
 	}
 	return v, nil
+}
+
+// Held implements Source: a value in the first 70 % of its life.
+func (c *Cache) Held(k Key, s Subject) Credential {
+	now := time.Now()
+	c.mu.RLock()
+	e := c.store.entries[k]
+	c.mu.RUnlock()
+	if e == nil {
+		return nil
+	}
+	v := e.value.Load()
+	if v == nil || v.life.phase(now) != phaseFresh {
+		return nil
+	}
+	c.touch(e, s, now)
+	return v
 }
 
 // touch notes a use. Order and subject are kept to the second, so that the write lock

@@ -55,6 +55,9 @@ type Credential interface {
 
 // Source yields credentials. Safe for concurrent use. Errors are *Error.
 type Source interface {
+	// Held returns a value that is there and fresh, at once and without allocation. Nil:
+	// Credential has to be asked, which may wait.
+	Held(k Key, s Subject) Credential
 	Credential(ctx context.Context, k Key, s Subject) (Credential, error)
 	// Invalidate drops the value with this fingerprint, if it is still the current
 	// one, after the SaaS has refused it (MUST C7).

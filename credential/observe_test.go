@@ -101,6 +101,24 @@ func TestServingAFreshValueAllocatesNothing(t *testing.T) {
 	}
 }
 
+// Held serves what Credential would serve without waiting, and nothing else.
+func TestHeldIsAFreshValueOnly(t *testing.T) {
+	c := newCache(t, CacheOptions{}, specWith(t, &issuer{lifetime: time.Hour}))
+	defer c.Close()
+	k := keyOf(alice)
+	if v := c.Held(k, here); v != nil {
+		t.Errorf("before the first fetch: %v", v)
+	}
+	v := get(t, c, k)
+	if held := c.Held(k, here); held != v {
+		t.Errorf("got %v, want %v", held, v)
+	}
+	c.Invalidate(k, v.Fingerprint())
+	if v := c.Held(k, here); v != nil {
+		t.Errorf("after it was refused: %v", v)
+	}
+}
+
 func BenchmarkFresh(b *testing.B) {
 	c := newCache(b, CacheOptions{}, specWith(b, &issuer{lifetime: time.Hour}))
 	defer c.Close()

@@ -57,6 +57,14 @@ type exchange struct {
 
 	ctx  context.Context
 	stop context.CancelCauseFunc
+	own  struct { // what every exchange needs, in one allocation with it
+		scope    scope
+		writer   responseWriter
+		upload   countingBody
+		answer   watchedBody
+		injected [2]string
+		decision [1]string
+	}
 
 	mu        sync.Mutex
 	started   bool // a start record has been written
@@ -66,6 +74,20 @@ type exchange struct {
 }
 
 type exchangeKey struct{}
+
+// scope is the context of an exchange: context.WithValue without an allocation.
+type scope struct {
+	context.Context
+	x *exchange
+}
+
+// Value implements context.Context.
+func (s *scope) Value(key any) any {
+	if _, ok := key.(exchangeKey); ok {
+		return s.x
+	}
+	return s.Context.Value(key)
+}
 
 func exchangeFrom(ctx context.Context) *exchange {
 	x, _ := ctx.Value(exchangeKey{}).(*exchange)
@@ -102,6 +124,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // sameTarget reports whether a Host or :authority names the connection's target; without
 // a port it means 443, the default of https.
 func sameTarget(t policy.Target, host string) bool {
+	if host == t.Host && t.Port == 443 && strings.IndexByte(host, ':') < 0 { // canonical: it would parse to itself
+		return true
+	}
 	got, err := policy.ParseTarget(withPort(host, "443"))
 	return err == nil && got == t
 }
@@ -121,12 +146,18 @@ func (s *Server) begin(c *clientConn, w http.ResponseWriter, r *http.Request) *e
 	} else {
 		x.rec.TIdentity = 0
 	}
-	x.ctx, x.stop = context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
+	var ctx context.Context
+	ctx, x.stop = context.WithCancelCause(r.Context())
+	x.own.scope = scope{ctx, x}
+	x.ctx = &x.own.scope
 	x.r = r.WithContext(x.ctx)
-	x.w = &responseWriter{ResponseWriter: w, x: x}
+	x.w = &x.own.writer
+	x.w.ResponseWriter, x.w.x = w, x
 	if r.Body != nil && r.Body != http.NoBody {
-		x.r.Body = &countingBody{ReadCloser: r.Body, x: x}
+		x.own.upload = countingBody{ReadCloser: r.Body, x: x}
+		x.r.Body = &x.own.upload
 	}
+	x.injected = x.own.injected[:0]
 	return x
 }
 
@@ -286,16 +317,19 @@ func credentialKey(c *policy.Credential, ask policy.Request) credential.Key {
 
 // credential asks the source within the node's patience and maps its errors.
 func (s *Server) credential(ctx context.Context, k credential.Key, subject credential.Subject) (credential.Credential, *refusal) {
-	ctx, cancel := context.WithTimeout(ctx, s.limits.CredentialWait)
-	defer cancel()
-	cred, err := s.deps.Credentials.Credential(ctx, k, subject)
-	if err == nil {
-		if e := cred.Expires(); !e.IsZero() && !time.Now().Before(e) {
-			return nil, refuse(reasonCredExpired, nil)
+	cred := s.deps.Credentials.Held(k, subject)
+	if cred == nil {
+		ctx, cancel := context.WithTimeout(ctx, s.limits.CredentialWait)
+		defer cancel()
+		var err error
+		if cred, err = s.deps.Credentials.Credential(ctx, k, subject); err != nil {
+			return nil, credentialRefusal(err)
 		}
-		return cred, nil
 	}
-	return nil, credentialRefusal(err)
+	if e := cred.Expires(); !e.IsZero() && !time.Now().Before(e) {
+		return nil, refuse(reasonCredExpired, nil)
+	}
+	return cred, nil
 }
 
 func credentialRefusal(err error) *refusal {
@@ -380,7 +414,8 @@ func (x *exchange) announce(h http.Header) {
 		reason = reasonUpstreamAuth
 		h.Set("Proxy-Status", proxyStatus(reason))
 	}
-	h.Set("Egret-Decision", decisionHeader(reason, x.rec.ID))
+	x.own.decision[0] = decisionHeader(reason, x.rec.ID)
+	h["Egret-Decision"] = x.own.decision[:]
 }
 
 // mark notes why the exchange did not go as it should.
@@ -424,9 +459,10 @@ func (x *exchange) blame(p any) {
 	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // a panic value, compared as net/http does
 		x.s.deps.Logger.Error("panic while serving a request", "id", x.rec.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	}
-	var ref *refusal
-	switch cause := context.Cause(x.ctx); {
-	case errors.As(cause, &ref):
+	cause := context.Cause(x.ctx)
+	ref, ended := errors.AsType[*refusal](cause)
+	switch {
+	case ended:
 		x.mark(ref)
 	case p == nil || x.rec.Reason != "":
 	case x.readErr != nil && x.ctx.Err() == nil && !x.bodyErr.Load():

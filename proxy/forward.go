@@ -129,7 +129,8 @@ func inspect(resp *http.Response) error {
 			return err
 		}
 	}
-	resp.Body = &watchedBody{ReadCloser: resp.Body, x: x, resp: resp}
+	x.own.answer = watchedBody{ReadCloser: resp.Body, x: x, resp: resp}
+	resp.Body = &x.own.answer
 	return nil
 }
 
@@ -307,11 +308,11 @@ const copyBuffer = 32 << 10
 
 // Get implements httputil.BufferPool.
 func (b *bufferPool) Get() []byte {
-	if p, ok := b.pool.Get().(*[]byte); ok {
-		return *p
+	if p, ok := b.pool.Get().(*[copyBuffer]byte); ok {
+		return p[:]
 	}
 	return make([]byte, copyBuffer)
 }
 
-// Put implements httputil.BufferPool.
-func (b *bufferPool) Put(p []byte) { b.pool.Put(&p) }
+// Put implements httputil.BufferPool. p is one that Get returned.
+func (b *bufferPool) Put(p []byte) { b.pool.Put((*[copyBuffer]byte)(p)) }

@@ -235,9 +235,9 @@ func plainParam(name string) string {
 // would be found by chance.
 const minReflected = 8
 
-// injectedValues returns what the credential put into the request, in every form that an
-// upstream may send back: the header's value, without its scheme, and out of Basic.
-func injectedValues(before, after *http.Request) (out []string) {
+// injectedValues adds to out what the credential put into the request, in every form that
+// an upstream may send back: the header's value, without its scheme, and out of Basic.
+func injectedValues(out []string, before, after *http.Request) []string {
 	add := func(v string) {
 		if len(v) >= minReflected && !slices.Contains(out, v) {
 			out = append(out, v)

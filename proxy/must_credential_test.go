@@ -29,6 +29,8 @@ type source struct {
 	invalidated []string
 }
 
+func (s *source) Held(credential.Key, credential.Subject) credential.Credential { return nil }
+
 func (s *source) Credential(context.Context, credential.Key, credential.Subject) (credential.Credential, error) {
 	return s.next()
 }

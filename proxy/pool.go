@@ -65,9 +65,12 @@ type poolKey struct {
 	id     spiffeid.ID
 	target policy.Target
 	proto  string
-	trust  string // roots digest and dial override of the destination
+	trust  trust
 	cert   string // fingerprint of the client certificate
 }
+
+// trust is what a destination says about whom its upstream must be.
+type trust struct{ roots, dial string }
 
 // group is the connections of one key, oldest first, and their TLS sessions.
 type group struct {
@@ -78,8 +81,7 @@ type group struct {
 // upstreamConn is one verified connection.
 type upstreamConn struct {
 	cc       *http.ClientConn
-	ip       netip.AddrPort
-	proxied  bool
+	address  string       // for records: the IP address, viaProxy, or "" where it is not known
 	lastIdle atomic.Int64 // unix nanoseconds when it last became idle
 	retired  bool         // about to be closed by the sweeper; guarded by Pool.mu
 }
@@ -87,7 +89,7 @@ type upstreamConn struct {
 // protoKey names what a target's protocol is remembered for.
 type protoKey struct {
 	target policy.Target
-	trust  string
+	trust  trust
 }
 
 type protoEntry struct {
@@ -166,7 +168,7 @@ type Hop struct {
 	Certificate *tls.Certificate // client certificate, or nil
 }
 
-func (h Hop) trust() string { return h.Destination.RootsDigest + "|" + h.Destination.Dial }
+func (h Hop) trust() trust { return trust{h.Destination.RootsDigest, h.Destination.Dial} }
 
 func (h Hop) key(proto string) poolKey {
 	k := poolKey{id: h.ID, target: h.Target, proto: proto, trust: h.trust()}
@@ -262,7 +264,7 @@ func (p *Pool) open(ctx context.Context, k poolKey, h Hop) (*upstreamConn, error
 
 // flight is an unambiguous text form of the key: every part is quoted.
 func (k poolKey) flight() string {
-	return fmt.Sprintf("%q %q %d %q %q %q", k.id.String(), k.target.Host, k.target.Port, k.proto, k.trust, k.cert)
+	return fmt.Sprintf("%q %q %d %q %q %q %q", k.id.String(), k.target.Host, k.target.Port, k.proto, k.trust.roots, k.trust.dial, k.cert)
 }
 
 var errDialTimeout = fmt.Errorf("%w: time-out", errConnect)
@@ -378,10 +380,7 @@ func (p *Pool) keep(ctx context.Context, k poolKey, h Hop, tc *tls.Conn) (*upstr
 		_ = tc.Close()
 		return nil, fmt.Errorf("%w: %w", errConnect, wireerr.Wrap(err))
 	}
-	uc := &upstreamConn{cc: cc, proxied: p.opt.Dialer.proxied(h.route())}
-	if ap, err := netip.ParseAddrPort(tc.RemoteAddr().String()); err == nil {
-		uc.ip = ap
-	}
+	uc := &upstreamConn{cc: cc, address: p.addressOf(h, tc)}
 	uc.lastIdle.Store(time.Now().UnixNano())
 	cc.SetStateHook(func(cc *http.ClientConn) {
 		if cc.InFlight() == 0 {
@@ -403,6 +402,18 @@ func (p *Pool) keep(ctx context.Context, k poolKey, h Hop, tc *tls.Conn) (*upstr
 	g := p.group(k)
 	g.conns = append(g.conns, uc)
 	return uc, nil
+}
+
+// addressOf is how records name the other end of a connection.
+func (p *Pool) addressOf(h Hop, conn net.Conn) string {
+	if p.opt.Dialer.proxied(h.route()) {
+		return viaProxy
+	}
+	ap, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	if err != nil {
+		return ""
+	}
+	return ap.Addr().Unmap().String()
 }
 
 // Protocol finds out which protocol the upstream speaks for a client that offered

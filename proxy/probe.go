@@ -178,7 +178,7 @@ func (p *probe) connect(ctx context.Context) (string, *refusal) {
 	if err != nil {
 		return "", classifyUpstream(err)
 	}
-	return fmt.Sprintf("verified %s at %s, speaks %s", p.ask.Target, p.conn.address(), proto), nil
+	return fmt.Sprintf("verified %s at %s, speaks %s", p.ask.Target, p.conn.address, proto), nil
 }
 
 // send makes the request itself where it changes nothing.

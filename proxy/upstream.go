@@ -113,7 +113,7 @@ func (w wire) attempt(x *exchange, req *http.Request, hop Hop, n need, cred cred
 	if err != nil {
 		return nil, false, err
 	}
-	x.rec.UpstreamIP = uc.address()
+	x.rec.UpstreamIP = uc.address
 	out := req
 	if cred != nil {
 		out = withOwnHeader(req)
@@ -121,7 +121,7 @@ func (w wire) attempt(x *exchange, req *http.Request, hop Hop, n need, cred cred
 			uc.cc.Release()
 			return nil, false, applyRefusal(err)
 		}
-		x.injected = append(x.injected, injectedValues(req, out)...)
+		x.injected = injectedValues(x.injected, req, out)
 	}
 	resp, err := uc.cc.RoundTrip(out)
 	if err != nil {
@@ -184,16 +184,6 @@ func withOwnHeader(req *http.Request) *http.Request {
 	u := *req.URL
 	out.URL = &u
 	return out
-}
-
-func (uc *upstreamConn) address() string {
-	if uc.proxied {
-		return viaProxy
-	}
-	if !uc.ip.IsValid() {
-		return ""
-	}
-	return uc.ip.Addr().Unmap().String()
 }
 
 // classifyUpstream says in the product's words why there is no response. The text of a
