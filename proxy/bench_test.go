@@ -99,9 +99,9 @@ func BenchmarkRaw(b *testing.B) {
 
 // Ceilings of what a request over HTTP/1.1 may allocate. Lower one when it is beaten.
 const (
-	maxAllocations        = 130
-	maxAllocationsPOST    = 200
-	maxAllocationsRefused = 200
+	maxAllocations        = 95
+	maxAllocationsPOST    = 118
+	maxAllocationsRefused = 45
 )
 
 func TestAllocationsOfAnInterceptedRequest(t *testing.T) {

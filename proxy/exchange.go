@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -62,6 +63,10 @@ type exchange struct {
 		writer   responseWriter
 		upload   countingBody
 		answer   watchedBody
+		held     heldBody
+		hints    hints
+		url      url.URL
+		agent    [1]string // no User-Agent
 		injected [2]string
 		decision [1]string
 	}
@@ -150,11 +155,13 @@ func (s *Server) begin(c *clientConn, w http.ResponseWriter, r *http.Request) *e
 	ctx, x.stop = context.WithCancelCause(r.Context())
 	x.own.scope = scope{ctx, x}
 	x.ctx = &x.own.scope
-	x.r = r.WithContext(x.ctx)
+	x.r = r
 	x.w = &x.own.writer
 	x.w.ResponseWriter, x.w.x = w, x
 	if r.Body != nil && r.Body != http.NoBody {
 		x.own.upload = countingBody{ReadCloser: r.Body, x: x}
+		own := *r // net/http goes by the body in its own: it may have to say 100 Continue
+		x.r = &own
 		x.r.Body = &x.own.upload
 	}
 	x.injected = x.own.injected[:0]
@@ -358,7 +365,7 @@ func (x *exchange) forward() {
 	if x.r.ProtoMajor == 1 { // otherwise an early answer never reaches a client that is still uploading
 		_ = http.NewResponseController(x.w.ResponseWriter).EnableFullDuplex()
 	}
-	x.s.forward.ServeHTTP(x.w, x.r)
+	x.s.forward.forward(x)
 	if x.r.ProtoMajor == 1 {
 		x.settle()
 	}
@@ -375,7 +382,7 @@ const (
 // net/http leaves this to the handler. A client that waits for 100 Continue is not asked
 // for its body.
 func (x *exchange) settle() {
-	if x.r.ContentLength == 0 || x.bodyDone.Load() || x.upgraded.Load() || x.r.Context().Err() != nil {
+	if x.r.ContentLength == 0 || x.bodyDone.Load() || x.upgraded.Load() || x.ctx.Err() != nil {
 		return
 	}
 	if len(x.r.Header["Expect"]) > 0 && x.bodyIn.Load() == 0 {

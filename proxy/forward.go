@@ -21,52 +21,54 @@ import (
 	"github.com/egret-proxy/egret/internal/wireerr"
 )
 
-// newForward makes the one forwarder of all exchanges. It copies both ways without
+// newRelay makes the one forwarder of all exchanges. It copies both ways without
 // buffering bodies; everything that depends on the request is in its exchange.
-func (s *Server) newForward() *httputil.ReverseProxy {
-	return &httputil.ReverseProxy{
-		Rewrite:        rewrite,
+func (s *Server) newRelay() *relay {
+	f := &relay{buffers: &bufferPool{}, log: libraryLog(s.deps.Logger.With("component", "forward"))}
+	f.standard = standard{&httputil.ReverseProxy{
+		Rewrite:        func(pr *httputil.ProxyRequest) { exchangeFrom(pr.In.Context()).rewrite(pr.In, pr.Out) },
 		Transport:      wire{s},
-		BufferPool:     &bufferPool{},
-		ModifyResponse: inspect,
-		ErrorHandler:   failed,
-		ErrorLog:       libraryLog(s.deps.Logger.With("component", "forward")),
-	}
+		BufferPool:     f.buffers,
+		ModifyResponse: func(resp *http.Response) error { return exchangeFrom(resp.Request.Context()).inspect(resp) },
+		ErrorHandler:   func(_ http.ResponseWriter, r *http.Request, err error) { exchangeFrom(r.Context()).failed(err) },
+		ErrorLog:       f.log,
+	}}
+	return f
 }
 
 // rewrite builds the outgoing request: the URL from the rule's target and the very bytes
 // of path and query that were checked (MUST T2, H6), the headers from what is allowed to
 // pass. The credential is not here yet: it is the last touch, in RoundTrip.
-func rewrite(pr *httputil.ProxyRequest) {
-	x := exchangeFrom(pr.In.Context())
+func (x *exchange) rewrite(from, to *http.Request) {
 	authority := x.c.target.Host
 	if x.c.target.Port != 443 {
 		authority = x.c.target.String()
 	}
-	in := pr.In.URL
-	pr.Out.URL = &url.URL{
+	in := from.URL
+	to.URL = &x.own.url
+	x.own.url = url.URL{
 		Scheme: "https", Host: authority,
 		Path: in.Path, RawPath: in.RawPath, RawQuery: in.RawQuery, ForceQuery: in.ForceQuery,
 	}
-	if path, _, _ := strings.Cut(pr.In.RequestURI, "?"); !strings.HasPrefix(path, "//") {
-		pr.Out.URL.Opaque = path // as it came: url.URL would encode bytes anew that it likes otherwise
+	if path, _, _ := strings.Cut(from.RequestURI, "?"); !strings.HasPrefix(path, "//") {
+		to.URL.Opaque = path // as it came: url.URL would encode bytes anew that it likes otherwise
 	}
-	pr.Out.Host = authority
+	to.Host = authority
 	if x.observed {
-		cleanObserved(pr.Out.Header)
-		x.rec.CallerCredential = judge(pr.In.Header["Authorization"], "")
+		cleanObserved(to.Header)
+		x.rec.CallerCredential = judge(from.Header["Authorization"], "")
 	} else {
-		x.rec.CallerCredential = cleanRequest(pr.Out.Header, x.decision.Rule, x.rec.Fingerprint)
+		x.rec.CallerCredential = cleanRequest(to.Header, x.decision.Rule, x.rec.Fingerprint)
 	}
 	if d := x.c.dest; d.Refused != nil && x.cred != nil {
-		pr.Out.Header.Set("Accept-Encoding", readableEncoding(pr.In.Header))
+		to.Header.Set("Accept-Encoding", readableEncoding(from.Header))
 	}
 	if x.masked() {
-		askPlain(pr.Out.Header)
+		askPlain(to.Header)
 	}
-	passTrailers(pr)
-	if pr.Out.Body != nil && pr.In.ProtoMajor == 2 {
-		pr.Out.Body = &uploadBody{ReadCloser: pr.Out.Body, x: x}
+	passTrailers(from, to)
+	if to.Body != nil && from.ProtoMajor == 2 {
+		to.Body = &uploadBody{ReadCloser: to.Body, x: x}
 	}
 }
 
@@ -84,15 +86,15 @@ func readableEncoding(h http.Header) string {
 
 // passTrailers lets announced trailers of the caller follow the body, filtered. They
 // exist only once the body has been read, so they are copied at its end.
-func passTrailers(pr *httputil.ProxyRequest) {
-	if len(pr.In.Trailer) == 0 || pr.Out.Body == nil {
-		pr.Out.Trailer = nil
+func passTrailers(from, to *http.Request) {
+	if len(from.Trailer) == 0 || to.Body == nil {
+		to.Trailer = nil
 		return
 	}
-	out := pr.In.Trailer.Clone()
+	out := from.Trailer.Clone()
 	cleanTrailer(out)
-	pr.Out.Trailer = out
-	pr.Out.Body = &trailingBody{ReadCloser: pr.Out.Body, in: pr.In, out: out}
+	to.Trailer = out
+	to.Body = &trailingBody{ReadCloser: to.Body, in: from, out: out}
 }
 
 type trailingBody struct {
@@ -112,13 +114,12 @@ func (b *trailingBody) Read(p []byte) (int, error) {
 }
 
 // inspect looks at the response header before it goes to the client.
-func inspect(resp *http.Response) error {
-	x := exchangeFrom(resp.Request.Context())
+func (x *exchange) inspect(resp *http.Response) error {
 	cleanResponse(resp.Header, x.decision.Rule, x.cred != nil)
 	dropReflected(resp.Header, x.injected)
 	x.rec.UpstreamID = upstreamID(resp.Header)
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		if len(x.r.Header["Upgrade"]) == 0 { // ReverseProxy would refuse it too, but leak the connection
+		if len(x.r.Header["Upgrade"]) == 0 { // the library would refuse it too, but leak the connection
 			return refuse(reasonProtocol, errors.New("the upstream switched protocols unasked"))
 		}
 		return nil
@@ -157,8 +158,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 }
 
 // failed answers where there is no response from the upstream.
-func failed(_ http.ResponseWriter, r *http.Request, err error) {
-	x := exchangeFrom(r.Context())
+func (x *exchange) failed(err error) {
 	if x.w.refusal != nil {
 		x.refuse(x.w.refusal)
 		return

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"log/slog"
 	"net"
@@ -35,6 +36,11 @@ import (
 	"github.com/egret-proxy/egret/internal/secret"
 	"github.com/egret-proxy/egret/policy"
 )
+
+// standardForwarder runs the whole suite against httputil.ReverseProxy: go test ./proxy -standard
+//
+//nolint:gochecknoglobals // a flag of the tests
+var standardForwarder = flag.Bool("standard", false, "forward with httputil.ReverseProxy")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -84,6 +90,8 @@ type worldConfig struct {
 	dialer  func(*Dialer)
 	refused *policy.Refused
 	source  credential.Source // instead of the cache
+
+	standard bool // forward with httputil.ReverseProxy
 }
 
 func newWorld(t testing.TB, opts ...option) *world {
@@ -211,6 +219,9 @@ func (w *world) startServer(cfg worldConfig) {
 		Policy: w.policy.Load, Credentials: source, Leaves: authority, Upstream: w.pool, Audit: journal,
 		Logger: slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Registerer: w.reg,
 	}, cfg.limits))(t)
+	if cfg.standard || *standardForwarder {
+		w.srv.forward = w.srv.forward.(*relay).standard
+	}
 	w.startIdentity()
 	t.Cleanup(func() {
 		w.srv.Close()

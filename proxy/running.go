@@ -133,7 +133,7 @@ func (x *exchange) startRecord(now time.Time) audit.Record {
 }
 
 // uploadBody is the body as the upstream connection reads it. Closing it ends a read that
-// is under way, which httputil.ReverseProxy's own wrapper does not do.
+// is under way, which neither heldBody nor the library's wrapper does.
 type uploadBody struct {
 	io.ReadCloser
 	x *exchange

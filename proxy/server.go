@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -29,7 +28,7 @@ type Server struct {
 	table   *connTable
 	queue   *chanListener
 	inner   *http.Server
-	forward *httputil.ReverseProxy
+	forward forwarder
 	tls     *tlsSettings
 	explain explaining
 
@@ -59,7 +58,7 @@ func New(d Deps, l Limits) (*Server, error) {
 	s.base, s.end = context.WithCancelCause(context.Background())
 	s.table = newConnTable(s.limits)
 	s.tls = newTLSSettings(s)
-	s.forward = s.newForward()
+	s.forward = s.newRelay()
 	s.inner = s.newInner()
 	s.metrics.live(s)
 	s.running.Add(2)
