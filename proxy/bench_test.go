@@ -99,8 +99,8 @@ func BenchmarkRaw(b *testing.B) {
 
 // Ceilings of what a request over HTTP/1.1 may allocate. Lower one when it is beaten.
 const (
-	maxAllocations        = 95
-	maxAllocationsPOST    = 118
+	maxAllocations        = 92
+	maxAllocationsPOST    = 114
 	maxAllocationsRefused = 45
 )
 

@@ -6,7 +6,6 @@ package proxy
 import (
 	"encoding/base64"
 	"net/http"
-	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
@@ -22,8 +21,34 @@ const HeaderListVersion = "2026-11-22"
 // plainName is a header name as the most lenient upstream may read it: case folded,
 // with "_" and "-" alike (MUST H2; oauth2-proxy CVE-2025-64484).
 func plainName(name string) string {
+	if plain, ok := commonNames[name]; ok {
+		return plain
+	}
+	return makePlain(name)
+}
+
+func makePlain(name string) string {
 	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
 }
+
+// commonNames saves making the plain names of headers that nearly every message has.
+//
+//nolint:gochecknoglobals // a constant table
+var commonNames = func() map[string]string {
+	m := map[string]string{}
+	for _, name := range []string{
+		"Accept", "Accept-Encoding", "Accept-Language", "Accept-Ranges", "Age", "Authorization", "Cache-Control", "Connection",
+		"Content-Encoding", "Content-Language", "Content-Length", "Content-Security-Policy", "Content-Type", "Cookie", "Date", "Etag",
+		"Expires", "Grpc-Accept-Encoding", "Grpc-Message", "Grpc-Status", "Grpc-Timeout", "If-Modified-Since", "If-None-Match",
+		"Last-Modified", "Link", "Location", "Origin", "Pragma", "Range", "Referer", "Referrer-Policy", "Server", "Set-Cookie",
+		"Strict-Transport-Security", "Te", "Trailer", "Traceparent", "Tracestate", "User-Agent", "Vary", "Via", "Www-Authenticate",
+		"X-Amz-Content-Sha256", "X-Amz-Date", "X-Amzn-Requestid", "X-Amz-Request-Id", "X-Content-Type-Options", "X-Frame-Options",
+		"X-Github-Api-Version", "X-Github-Request-Id", "X-Request-Id", "X-Slack-Req-Id", "X-Xss-Protection",
+	} {
+		m[name] = makePlain(name)
+	}
+	return m
+}()
 
 func set(names ...string) map[string]struct{} {
 	m := make(map[string]struct{}, len(names))
@@ -279,23 +304,17 @@ func dropReflected(h http.Header, injected []string) {
 	if len(injected) == 0 {
 		return
 	}
-	for name, values := range h {
-		if slices.ContainsFunc(values, func(v string) bool { return reflects(v, injected) }) {
-			delete(h, name)
-		}
-	}
-}
-
-func reflects(value string, injected []string) bool {
 	for _, secret := range injected {
-		if strings.Contains(value, secret) {
-			return true
-		}
-		if esc := url.QueryEscape(secret); esc != secret && strings.Contains(value, esc) {
-			return true
+		esc := url.QueryEscape(secret)
+		for name, values := range h {
+			for _, v := range values {
+				if strings.Contains(v, secret) || esc != secret && strings.Contains(v, esc) {
+					delete(h, name)
+					break
+				}
+			}
 		}
 	}
-	return false
 }
 
 // cleanResponse removes from a response what could lead the client round egret (MUST
@@ -350,7 +369,7 @@ func headerBytes(r *http.Request) int {
 // upstreamID finds the SaaS's own name for the request, so that both logs can be joined.
 func upstreamID(h http.Header) string {
 	for _, name := range []string{"X-Request-Id", "X-Slack-Req-Id", "X-Github-Request-Id", "X-Amzn-Requestid", "X-Amz-Request-Id", "Request-Id", "Cf-Ray"} {
-		v := h[textproto.CanonicalMIMEHeaderKey(name)]
+		v := h[name]
 		if len(v) == 1 && len(v[0]) <= 128 && strings.IndexFunc(v[0], func(r rune) bool { return r <= ' ' || r > '~' }) < 0 {
 			return v[0]
 		}
