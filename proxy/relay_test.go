@@ -22,6 +22,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/egret-proxy/egret/policy"
 )
 
 // likeTheLibrary makes the world forward everything with httputil.ReverseProxy.
@@ -77,9 +79,12 @@ func (s *script) serve(c *tls.Conn) {
 	}
 	body, err := io.ReadAll(r.Body)
 	text, _, _ := strings.Cut(head.String(), "\r\n\r\n")
-	token := s.w.minter.last.Load().Reveal()
+	saw := fmt.Sprintf("%s\n%q %v\n%s", text, body, err, fieldsOf(r.Trailer))
+	if token := s.w.minter.last.Load(); token != nil {
+		saw = strings.ReplaceAll(saw, token.Reveal(), "TOKEN")
+	}
 	s.mu.Lock()
-	s.seen = append(s.seen, strings.ReplaceAll(fmt.Sprintf("%s\n%q %v\n%s", text, body, err, fieldsOf(r.Trailer)), token, "TOKEN"))
+	s.seen = append(s.seen, saw)
 	answer := s.answer
 	s.mu.Unlock()
 	_, _ = c.Write(answer)
@@ -189,6 +194,28 @@ func FuzzRelay(f *testing.F) {
 			t.Errorf("%q and %q: the client sees (-library +ours)\n%s", request, answer, d)
 		}
 	})
+}
+
+// In mode observe the caller's own headers pass, and so the relay alone keeps back what the
+// library keeps back.
+func TestRelayObservesLikeTheLibrary(t *testing.T) {
+	observe := withPolicy(func(s *policy.Set) {
+		for _, r := range s.Rules {
+			r.Observe, r.Methods = true, []string{"LOCK"}
+		}
+	})
+	ours, theirs := newScript(newWorld(t, observe)), newScript(newWorld(t, observe, likeTheLibrary))
+	answer := []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	for _, r := range relayRequests {
+		seen, _ := ours.play([]byte(r), answer)
+		want, _ := theirs.play([]byte(r), answer)
+		if d := cmp.Diff(want, seen); d != "" {
+			t.Errorf("%q: the upstream sees (-library +ours)\n%s", r, d)
+		}
+		if len(seen) == 0 && !strings.Contains(r, "Upgrade") {
+			t.Errorf("%q was not forwarded", r)
+		}
+	}
 }
 
 // relayRequests are requests in which what belongs to one connection, or must not pass,
