@@ -79,6 +79,7 @@ func awsAnswers() map[string]struct {
 		"another error":          {refusalOfAWS{403, xm, "", strings.Replace(s3Expired, "ExpiredToken", "AccessDenied", 1), false}, false},
 		"the code in a message":  {refusalOfAWS{403, xm, "", "<Error><Code>AccessDenied</Code><Message>ExpiredToken</Message></Error>", false}, false},
 		"elsewhere in the error": {refusalOfAWS{403, xm, "", "<Error><Detail><Code>ExpiredToken</Code></Detail></Error>", false}, false},
+		"beside the error":       {refusalOfAWS{400, xm, "", "<ErrorResponse><Code>ExpiredToken</Code></ErrorResponse>", false}, false},
 		"not in an error":        {refusalOfAWS{404, xm, "", "<Report><Error><Code>ExpiredToken</Code></Error></Report>", false}, false},
 		"behind the error":       {refusalOfAWS{404, xm, "", "<Response><Error></Error><Error><Code>ExpiredToken</Code></Error></Response>", false}, false},
 		"beyond what is read":    {refusalOfAWS{400, xm, "", "<Error><Message>" + strings.Repeat("m", 600) + "</Message><Code>ExpiredToken</Code></Error>", false}, false},
