@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/egret-proxy/egret/credential"
@@ -228,6 +229,11 @@ type pairOf struct {
 
 // buildRevocations reads what was revoked before the last restart.
 func (n *Node) buildRevocations() (err error) {
-	n.revoked, err = loadRevocations(n.cfg.Admin.Revocations)
-	return err
+	if n.revoked, err = loadRevocations(n.cfg.Admin.Revocations); err != nil {
+		return err
+	}
+	return n.reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "egret_revocations",
+		Help: "Revocations by hand (egret revoke) that are in force. One that policy has caught up with wants to be lifted.",
+	}, func() float64 { return float64(len(n.revoked.all())) }))
 }

@@ -47,6 +47,9 @@ func TestRevokeHoldsUntilLifted(t *testing.T) {
 	if a := ask(t, c, projects); a.status != 403 || !a.is("policy", "revoked") {
 		t.Errorf("revoked, but %+v", a)
 	}
+	if n := e.metric("egret_revocations"); n != "1" {
+		t.Errorf("egret_revocations %s", n)
+	}
 	check(t, e.call("POST", "/v1/reload", nil, nil))
 	if a := ask(t, c, projects); !a.is("policy", "revoked") {
 		t.Errorf("a reload has lifted it: %+v", a)
