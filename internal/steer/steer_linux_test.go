@@ -62,11 +62,15 @@ type noRules struct {
 	mu       sync.Mutex
 	in, out  int
 	refuses  error
+	gate     func() // called before rules are installed
 	cookies  []uint64
 	lastSeen uint64
 }
 
 func (r *noRules) Install(context.Context) error {
+	if r.gate != nil {
+		r.gate()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.in++
