@@ -29,8 +29,8 @@ func newCheckCommand() *cobra.Command {
 		Long: `Read settings and policy exactly as egret run does and report every fault with its
 file, line, rule and a hint. PATH is a policy file or folder; with -c the settings and
 the policy that they name are checked too, the CA's permitted names included. Without
-both, egret.yaml is checked where it is there. Secret files are needed with -c only:
-in a review there are none.
+both, egret.yaml is checked where it is there. Secrets, folders of state files and
+programs that the node allows are needed with -c only: in a review there are none.
 
 It also notes what is not a fault yet: grants that have ended or soon will, and
 reviews that are due, and policies that only observe.
