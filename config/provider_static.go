@@ -24,7 +24,7 @@ func (b *builder) static(p *api.StaticProvider) (credential.Provider, error) {
 	if err != nil && p.Next.From != "" {
 		return nil, errors.Join(err, s.Close())
 	}
-	next, err := static.File(p.Next.File, static.Options{Username: p.Username, Logger: b.opt.Logger})
+	next, err := static.File(p.Next.File, static.Options{Username: p.Username, Logger: b.opt.Logger, Next: true})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

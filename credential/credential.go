@@ -78,6 +78,15 @@ type Notifier interface {
 	Changes() <-chan struct{}
 }
 
+// Resumer is implemented by Notifiers that can take over the values of the Provider that
+// they replace. Resumes reports whether Fetch would have brought the value with this
+// fingerprint when the Provider was made; of every change since then it tells. It must not
+// block.
+type Resumer interface {
+	Notifier
+	Resumes(fingerprint string) bool
+}
+
 // Refuser is implemented by providers that have another value to fall back to. Refused is
 // called before the next Fetch when a SaaS has refused a value, and the Cache has believed
 // it. It must neither block for long nor call the Cache.

@@ -12,7 +12,8 @@ import (
 // Install makes specs available beside those that are there: first Install, then swap
 // the policy that names the new generations, then call retire, which takes away what
 // this Install replaced, with its values, and closes those providers. Entries of an
-// unchanged generation keep their values. A faulty Spec (see Validate) is not installed,
+// unchanged generation keep their values, those of a Notifier only where it is a Resumer
+// and says so. A faulty Spec (see Validate) is not installed,
 // so that its keys are Unconfigured. retire may be called more than once and blocks
 // until the providers are closed.
 func (c *Cache) Install(specs []Spec) (retire func()) {
@@ -47,7 +48,7 @@ func (c *Cache) add(s Spec, seq int) error {
 		sp.limiter.full = old.limiter.full
 		if follows { // between the two, a change may have been seen by neither
 			old.epoch++
-			c.forget(k)
+			c.resume(k, n)
 		}
 	}
 	c.specs[k] = sp
@@ -105,15 +106,22 @@ func (c *Cache) drop(which func(*entry) bool) []given {
 	return out
 }
 
-// forget empties the entries of one spec; flights in the air still find them. The caller
-// holds c.mu.
-func (c *Cache) forget(k specKey) {
+// forget empties the entries of one spec, except those whose value is to stay; flights in
+// the air still find them. The caller holds c.mu.
+func (c *Cache) forget(k specKey, stays func(*Live) bool) {
 	for key, e := range c.store.entries {
-		if key.spec() == k {
+		if v := e.value.Load(); key.spec() == k && (v == nil || !stays(v)) {
 			e.value.Store(nil)
 			e.failure, e.had, e.refused = failure{}, false, time.Time{}
 		}
 	}
+}
+
+// resume forgets what n, which replaces another Notifier, cannot answer for. The caller
+// holds c.mu.
+func (c *Cache) resume(k specKey, n Notifier) {
+	r, ok := n.(Resumer)
+	c.forget(k, func(v *Live) bool { return ok && r.Resumes(v.fingerprint) })
 }
 
 // follow drops the values and failures of sp whenever its provider tells of a change.
@@ -129,7 +137,7 @@ func (c *Cache) follow(sp *spec, n Notifier) {
 			k := specKey{sp.Name, sp.Generation}
 			c.mu.Lock()
 			sp.epoch++
-			c.forget(k)
+			c.forget(k, func(*Live) bool { return false })
 			first := c.firstTold(sp.Name)
 			c.mu.Unlock()
 			if first { // those that were replaced follow the same source for a while

@@ -147,6 +147,34 @@ func TestNotifierDropsValuesAndFlightsOfTheOldOne(t *testing.T) {
 	})
 }
 
+// TestMUST_C8_ANotifierMadeAnewStartsAnew, unless it answers for the values that are there.
+func TestMUST_C8_ANotifierMadeAnewStartsAnew(t *testing.T) {
+	c := newCache(t, CacheOptions{}, specWith(t, &told{ch: make(chan struct{})}))
+	defer c.Close()
+	a, b := get(t, c, keyOf(alice)).Fingerprint(), get(t, c, keyOf(bob)).Fingerprint()
+	install := func(p Provider) (ofAlice, ofBob bool) {
+		c.Install([]Spec{specWith(t, p)})()
+		return c.Held(keyOf(alice), here) != nil, c.Held(keyOf(bob), here) != nil
+	}
+	if x, y := install(&resumer{told{ch: make(chan struct{})}, a}); !x || y {
+		t.Errorf("held: %v, %v; want what the provider answers for", x, y)
+	}
+	if get(t, c, keyOf(alice)).Fingerprint() != a || get(t, c, keyOf(bob)).Fingerprint() == b {
+		t.Error("not the values that are held")
+	}
+	if x, y := install(&told{ch: make(chan struct{})}); x || y {
+		t.Errorf("held: %v, %v; want none", x, y)
+	}
+}
+
+// resumer answers for one value.
+type resumer struct {
+	told
+	fingerprint string
+}
+
+func (p *resumer) Resumes(fingerprint string) bool { return p.fingerprint == fingerprint }
+
 // After a reload the old provider follows the source for a while, too.
 func TestARotationIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

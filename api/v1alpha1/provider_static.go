@@ -18,7 +18,7 @@ type StaticProvider struct {
 	Next *NextKey `json:"next,omitempty"`
 }
 
-// NextKey is used as soon as it is there, and Value again if the SaaS refuses it: write the new key here, wait until it is in use (egret credentials shows its fingerprint), then revoke the old one and move the new one to Value.
+// NextKey is used as soon as it is there, and Value again if the SaaS refuses it: write the new key here, wait until it is in use (egret credentials shows its fingerprint), then revoke the old one and move the new one to Value. That a next key was refused is kept in memory only: after a restart or a reload it is tried once more, which costs one more refusal; delete its file to be rid of it.
 type NextKey struct {
 	// File is a path, relative to the policy file. It may not be there yet; its folder must be. Required.
 	File string `json:"file" file:"yes"`

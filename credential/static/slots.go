@@ -16,8 +16,8 @@ import (
 // Slots rotates a key without a gap: the next key is used from a time on, as soon as it
 // is there, and the current one again if the SaaS refuses it. So both are valid for a
 // while, and neither order of putting the new key here and enabling it at the SaaS can
-// cut anybody off. It implements credential.Provider, Notifier and Refuser. Safe for
-// concurrent use. Close it.
+// cut anybody off. It implements credential.Provider, Notifier, Resumer and Refuser. Safe
+// for concurrent use. Close it.
 type Slots struct {
 	current, next *Provider
 	from          time.Time // the next key is not used before
@@ -30,7 +30,8 @@ type Slots struct {
 	refused string // fingerprint of the next key, where the SaaS has refused it
 }
 
-// NewSlots makes one of two keys, which belong to it from then on. from may be zero.
+// NewSlots makes one of two keys, which belong to it from then on. Make next with
+// Options.Next. from may be zero.
 func NewSlots(current, next *Provider, from time.Time, log *slog.Logger) *Slots {
 	s := &Slots{current: current, next: next, from: from, log: Options{Logger: log}.logger(), changes: make(chan struct{}, 1)}
 	for _, p := range []*Provider{current, next} {
@@ -69,7 +70,7 @@ func (s *Slots) isRefused(fingerprint string) bool {
 }
 
 // Refused implements credential.Refuser. A next key that was refused is not used again
-// until the file holds another, or egret is started anew.
+// until the file holds another, or these Slots are made anew: at a restart or a reload.
 func (s *Slots) Refused(_ credential.Key, fingerprint string) {
 	v, err := s.next.Value()
 	if err != nil || v.Fingerprint() != fingerprint || s.isRefused(fingerprint) {
@@ -80,6 +81,15 @@ func (s *Slots) Refused(_ credential.Key, fingerprint string) {
 	s.mu.Unlock()
 	s.log.Error("the next key was refused by the SaaS: the current one is used again", "fingerprint", fingerprint,
 		"hint", "check that the next key is enabled there, then write it anew")
+}
+
+// Resumes implements credential.Resumer. The current key is not resumed where there is a
+// next one, even if that was refused: a Slots made anew does not know of it.
+func (s *Slots) Resumes(fingerprint string) bool {
+	if s.next.first != "" && time.Until(s.from) <= 0 {
+		return s.next.Resumes(fingerprint)
+	}
+	return s.current.Resumes(fingerprint)
 }
 
 // Changes implements credential.Notifier.

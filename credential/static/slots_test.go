@@ -13,38 +13,40 @@ import (
 	"time"
 
 	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/internal/secret"
 )
 
 var (
 	_ credential.Provider = (*Slots)(nil)
 	_ credential.Notifier = (*Slots)(nil)
+	_ credential.Resumer  = (*Slots)(nil)
 	_ credential.Refuser  = (*Slots)(nil)
 )
 
 // rotation is two slots whose next key is not there yet.
 type rotation struct {
 	*Slots
-	t    testing.TB
-	next string
-	log  *bytes.Buffer
+	t             testing.TB
+	current, next string
+	log           *bytes.Buffer // of all that was told on Changes
 }
 
 func newRotation(t testing.TB, from time.Time) *rotation {
 	t.Helper()
 	dir := t.TempDir()
-	r := &rotation{t: t, next: filepath.Join(dir, "next"), log: &bytes.Buffer{}}
-	write(t, filepath.Join(dir, "current"), "old-key")
-	current, err := File(filepath.Join(dir, "current"), Options{Poll: testPoll})
-	if err != nil {
-		t.Fatal(err)
-	}
-	next, err := File(r.next, Options{Poll: testPoll})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Slots = NewSlots(current, next, from, slog.New(slog.NewTextHandler(r.log, nil)))
-	t.Cleanup(func() { _ = r.Close() })
+	r := &rotation{t: t, current: filepath.Join(dir, "current"), next: filepath.Join(dir, "next"), log: &bytes.Buffer{}}
+	write(t, r.current, "old-key")
+	r.Slots = r.slots(from)
 	return r
+}
+
+// slots are of the same files as all others that r makes.
+func (r *rotation) slots(from time.Time) *Slots {
+	r.t.Helper()
+	log := slog.New(slog.NewTextHandler(r.log, nil))
+	s := NewSlots(file(r.t, r.current, Options{Logger: log}), file(r.t, r.next, Options{Logger: log, Next: true}), from, log)
+	r.t.Cleanup(func() { _ = s.Close() })
+	return s
 }
 
 func (r *rotation) want(key string) credential.Token {
@@ -62,11 +64,7 @@ func TestSlotsTakeTheNextKeyWhenItIsThere(t *testing.T) {
 		t.Errorf("lifetime %s", tok.Lifetime)
 	}
 	write(t, r.next, "new-key")
-	select {
-	case <-r.Changes():
-	case <-time.After(10 * time.Second):
-		t.Fatal("the next key was not told")
-	}
+	waitChange(t, r.Slots, "the next key")
 	r.want("new-key")
 	if err := os.Remove(r.next); err != nil {
 		t.Fatal(err)
@@ -126,4 +124,82 @@ func TestMUST_C7_RefusedNextKey(t *testing.T) {
 	if err != nil || second.Fingerprint() == first.Fingerprint() || second.Fingerprint() != r.want("old-key").Fingerprint {
 		t.Errorf("%v, %v", second, err)
 	}
+}
+
+// TestTheEndOfARotationIsNoError: `mv next value` takes away a file that may be absent.
+func TestTheEndOfARotationIsNoError(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		step func(*rotation) error
+		want string
+	}{
+		{"moved to current", func(r *rotation) error { return os.Rename(r.next, r.current) }, "level=INFO msg=\"there is no next key any more\""},
+		{"next emptied", func(r *rotation) error { return os.Truncate(r.next, 0) }, "level=ERROR msg=\"secret file is gone or not usable"},
+		{"current removed", func(r *rotation) error { return os.Remove(r.current) }, "level=ERROR msg=\"secret file is gone or not usable"},
+	} {
+		r := newRotation(t, time.Time{})
+		write(t, r.next, "new-key")
+		waitChange(t, r.Slots, tc.name)
+		if err := tc.step(r); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * testPoll) // one step may change both files, which are looked at apart
+		_ = r.Close()             // before the log is read
+		if log := r.log.String(); strings.Count(log, "level=") != 1 || !strings.Contains(log, tc.want) {
+			t.Errorf("%s: log: %s", tc.name, log)
+		}
+	}
+}
+
+func waitChange(t testing.TB, s *Slots, what string) {
+	t.Helper()
+	select {
+	case <-s.Changes():
+	case <-time.After(10 * time.Second):
+		t.Fatalf("%s: not told", what)
+	}
+}
+
+// TestSlotsResumeWhatTheyWouldFetch: whatever the files hold when Slots are made, they
+// answer for the key that they would use and for no other.
+func TestSlotsResumeWhatTheyWouldFetch(t *testing.T) {
+	due, later := time.Time{}, time.Now().Add(time.Hour)
+	for name, tc := range map[string]struct {
+		next string
+		from time.Time
+		want string
+	}{
+		"no next key":         {"", due, "old-key"},
+		"a next key":          {"new-key", due, "new-key"},
+		"one that is not due": {"new-key", later, "old-key"},
+	} {
+		r := newRotation(t, due)
+		if tc.next != "" {
+			write(t, r.next, tc.next)
+		}
+		s := r.slots(tc.from)
+		for _, key := range []string{"old-key", "new-key", ""} {
+			if got := s.Resumes(secret.New(key).Fingerprint()); got != (key == tc.want) {
+				t.Errorf("%s: resumes %q: %v", name, key, got)
+			}
+		}
+		if s.Resumes("") {
+			t.Errorf("%s: resumes nothing", name)
+		}
+	}
+}
+
+// TestARefusedNextKeyIsTriedOnceMoreAfterAReload: what new Slots do not know, they find
+// out at the price of one refusal.
+func TestARefusedNextKeyIsTriedOnceMoreAfterAReload(t *testing.T) {
+	r := newRotation(t, time.Time{})
+	write(t, r.next, "new-key")
+	r.Refused(credential.Key{}, r.want("new-key").Fingerprint)
+	old := r.want("old-key").Fingerprint
+	r.Slots = r.slots(time.Time{})
+	if r.Resumes(old) {
+		t.Error("the current key is resumed, and the next one will be tried")
+	}
+	r.Refused(credential.Key{}, r.want("new-key").Fingerprint)
+	r.want("old-key")
 }

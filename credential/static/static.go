@@ -33,13 +33,15 @@ type Options struct {
 	Username string        // for {username} in Basic injections; may be empty
 	Poll     time.Duration // how often a file is looked at, more or less; default 3 s
 	Logger   *slog.Logger  // nil: silent
+	Next     bool          // the next key of a rotation: that its file goes away is how a rotation ends
 }
 
-// Provider serves one key. It implements credential.Provider and, where the key is a
-// file, credential.Notifier. Safe for concurrent use. Close it.
+// Provider serves one key. It implements credential.Provider, Notifier, which tells of
+// changes where the key is a file, and Resumer. Safe for concurrent use. Close it.
 type Provider struct {
 	username string
 	read     func() (secret.Secret, error)
+	first    string // fingerprint of what was read before the following began; empty: nothing
 	changes  chan struct{}
 	stop     func()
 	once     sync.Once
@@ -60,7 +62,7 @@ func File(path string, o Options) (*Provider, error) {
 		return nil, fmt.Errorf("secret file %q cannot be followed: %w", path, err)
 	}
 	warnMode(path, o.logger())
-	p.stop = w.stop
+	p.stop, p.first = w.stop, w.last.Fingerprint()
 	go w.run()
 	return p, nil
 }
@@ -108,7 +110,13 @@ func newProvider(o Options, read func() (secret.Secret, error)) *Provider {
 }
 
 // unfollowed marks p as having no goroutine to wait for.
-func (p *Provider) unfollowed() *Provider { close(p.done); return p }
+func (p *Provider) unfollowed() *Provider {
+	close(p.done)
+	if v, err := p.read(); err == nil {
+		p.first = v.Fingerprint()
+	}
+	return p
+}
 
 // Value reads the key now. The errors are those of Fetch. It lets a loader find a
 // missing file early, and lets other providers follow a client secret.
@@ -133,6 +141,9 @@ func (p *Provider) Fetch(ctx context.Context, _ credential.Key, _ credential.Sub
 
 // Changes implements credential.Notifier.
 func (p *Provider) Changes() <-chan struct{} { return p.changes }
+
+// Resumes implements credential.Resumer.
+func (p *Provider) Resumes(fingerprint string) bool { return p.first != "" && p.first == fingerprint }
 
 // Close ends the following and closes the channel of Changes.
 func (p *Provider) Close() error {

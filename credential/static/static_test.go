@@ -23,6 +23,7 @@ import (
 var (
 	_ credential.Provider = (*Provider)(nil)
 	_ credential.Notifier = (*Provider)(nil)
+	_ credential.Resumer  = (*Provider)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -417,5 +418,61 @@ func TestMUST_C8_CacheFollowsTheFile(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("the old value is still served")
 		}
+	}
+}
+
+// TestMUST_C8_AReloadKeepsAnUnchangedKey, and no other.
+func TestMUST_C8_AReloadKeepsAnUnchangedKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	in, err := credential.NewInjection(credential.InjectionConfig{Header: "Token", Value: "{token}"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := credential.NewCache(credential.CacheOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	k := credential.Key{Provider: "qase", Generation: "1"}
+	install := func(p credential.Provider) (held string) {
+		c.Install([]credential.Spec{{Name: "qase", Generation: "1", Provider: p, Inject: []credential.Injection{in}, Shared: true}})()
+		if v := c.Held(k, nil); v != nil {
+			held = v.Fingerprint()
+		}
+		return held
+	}
+	ask := func() string {
+		t.Helper()
+		v, err := c.Credential(t.Context(), k, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Fingerprint()
+	}
+	write(t, path, "one")
+	install(file(t, path, Options{Poll: time.Hour}))
+	first := ask()
+	if held := install(file(t, path, Options{Poll: time.Hour})); held != first {
+		t.Errorf("held after a reload that changed nothing: %q", held)
+	}
+	write(t, path, "two") // seen by nobody yet
+	if held := install(file(t, path, Options{})); held != "" || ask() == first {
+		t.Errorf("held after a change: %q", held)
+	}
+	second, p := ask(), file(t, path, Options{})
+	write(t, path, "one") // after p was made, before it is in place
+	install(p)
+	for end := time.Now().Add(5 * time.Second); ask() == second; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the old value is still served")
+		}
+	}
+	value := "one"
+	env, err := Env("KEY", func(string) (string, bool) { return value, true }, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held := install(env); held != first {
+		t.Errorf("a variable that is the same: %q", held)
 	}
 }

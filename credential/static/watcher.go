@@ -4,6 +4,8 @@
 package static
 
 import (
+	"errors"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -28,6 +30,7 @@ const (
 type watcher struct {
 	path  string
 	every time.Duration
+	next  bool // see Options
 	log   *slog.Logger
 	p     *Provider
 	last  secret.Secret // zero: could not be read
@@ -64,7 +67,7 @@ func newWatcher(path string, p *Provider, o Options) (*watcher, error) {
 	if _, err := os.Stat(filepath.Dir(path)); err != nil {
 		return nil, unpath(err)
 	}
-	w := &watcher{path: path, every: o.Poll, log: o.logger(), p: p, quit: make(chan struct{})}
+	w := &watcher{path: path, every: o.Poll, next: o.Next, log: o.logger(), p: p, quit: make(chan struct{})}
 	if w.every <= 0 {
 		w.every = defaultPoll
 	}
@@ -114,13 +117,21 @@ func (w *watcher) compare() {
 		return
 	}
 	w.last = now
-	if err != nil {
-		w.log.Error("secret file is gone or not usable any more", "path", w.path, "error", err)
-	} else {
-		warnMode(w.path, w.log)
-	}
+	w.tell(err)
 	select {
 	case w.p.changes <- struct{}{}:
 	default: // one is waiting to be received already
+	}
+}
+
+// tell logs a change. err is why there is no value any more, nil where there is one.
+func (w *watcher) tell(err error) {
+	switch {
+	case err == nil:
+		warnMode(w.path, w.log)
+	case w.next && errors.Is(err, fs.ErrNotExist): // the last step of a rotation: mv next value
+		w.log.Info("there is no next key any more", "path", w.path)
+	default:
+		w.log.Error("secret file is gone or not usable any more", "path", w.path, "error", err)
 	}
 }
