@@ -169,7 +169,7 @@ func (c *clientConn) record(kind string) audit.Record {
 func (s *Server) note(c *clientConn, kind string, ref *refusal, status int) {
 	rec := c.record(kind)
 	rec.Layer, rec.Reason, rec.Status = ref.reason.Layer(), ref.reason.Code(), status
-	if !denial(rec.Layer) {
+	if !denial(rec.Layer) && (kind != audit.KindHandshake || ref.reason == reasonClientUnused) { // of a failed handshake nothing went on
 		rec.Verdict = c.verdict.String()
 	}
 	if ref.err != nil {

@@ -45,6 +45,7 @@ type clientConn struct {
 	ready    time.Time    // when the handshake was done
 	shook    [2]int64     // raw bytes in and out when the handshake was done
 	proto    string       // what the handshake agreed on, as ALPN names it
+	shaking  *lastBytes   // of what the client sends while it shakes hands; nil before and after
 	requests atomic.Int64
 
 	mu      sync.Mutex
@@ -57,6 +58,9 @@ type clientConn struct {
 func (c *clientConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.in.Add(int64(n))
+	if c.shaking != nil {
+		c.shaking.keep(p[:n])
+	}
 	return n, err
 }
 

@@ -8,12 +8,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/egret-proxy/egret/audit"
@@ -100,6 +96,7 @@ func (c *clientConn) hop(cert *tls.Certificate) Hop {
 // It runs in the goroutine of the CONNECT, so that a client that does not trust the CA
 // yields a record.
 func (s *Server) intercept(c *clientConn) {
+	c.shaking = &lastBytes{}
 	tc := tls.Server(c, s.tls.outer)
 	ctx, cancel := context.WithTimeout(s.base, s.limits.Handshake)
 	defer cancel()
@@ -107,7 +104,7 @@ func (s *Server) intercept(c *clientConn) {
 		s.handshakeFailed(c, err)
 		return
 	}
-	c.ready = time.Now()
+	c.ready, c.shaking = time.Now(), nil
 	c.shook, c.proto = [2]int64{c.in.Load(), c.out.Load()}, tc.ConnectionState().NegotiatedProtocol
 	if s.queue.push(tc) != nil {
 		_ = c.Close()
@@ -117,7 +114,7 @@ func (s *Server) intercept(c *clientConn) {
 
 // handshakeFailed closes the connection and writes its record.
 func (s *Server) handshakeFailed(c *clientConn, err error) {
-	ref := classifyClient(err)
+	ref := classifyClient(c.shaking.refine(err))
 	if cause := c.cutCause(); cause != nil && !errors.As(cause, &ref) {
 		ref = refuse(reasonDrain, cause)
 	}
@@ -150,48 +147,6 @@ func looksLikeHTTP(head [5]byte) bool {
 		return true
 	}
 	return false
-}
-
-// TLS alerts that say "I do not trust your certificate" (RFC 8446, 6.2).
-const (
-	alertBadCertificate     = 42
-	alertCertificateUnknown = 46
-	alertUnknownCA          = 48
-	alertNoALPN             = 120
-)
-
-// classifyClient says why a client's handshake failed.
-func classifyClient(err error) *refusal {
-	var ref *refusal
-	if errors.As(err, &ref) {
-		return ref
-	}
-	switch remoteAlert(err) {
-	case alertBadCertificate, alertCertificateUnknown, alertUnknownCA:
-		return refuse(reasonClientTrust, err)
-	}
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return refuse(reasonHandshake, err)
-	case strings.Contains(err.Error(), "unsupported application protocols"): // crypto/tls has no value for it
-		return refuse(reasonNoCommonProto, err)
-	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), strings.Contains(err.Error(), "connection reset"):
-		return refuse(reasonClientTLS, fmt.Errorf("the client closed during the handshake, as clients do that do not trust the certificate: %w", err))
-	}
-	return refuse(reasonClientTLS, err)
-}
-
-// remoteAlert returns the TLS alert that the peer sent, or 0. crypto/tls reports it as
-// an unexported integer type inside a net.OpError.
-func remoteAlert(err error) uint8 {
-	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "remote error" {
-		return 0
-	}
-	if v := reflect.ValueOf(op.Err); v.Kind() == reflect.Uint8 {
-		return uint8(v.Uint())
-	}
-	return 0
 }
 
 // ended is called when the inner server is done with a connection. One that sent

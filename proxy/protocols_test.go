@@ -51,7 +51,7 @@ func TestClientOfHTTP2OnlyIsToldThatTheUpstreamHasNone(t *testing.T) {
 		t.Errorf("handshake: %v, want the alert no_application_protocol", err)
 	}
 	r := w.wait(1, func(r record) bool { return r.Kind == audit.KindHandshake })[0]
-	if r.Layer != "client" || r.Reason != "no_common_protocol" || r.Workload != jobID {
+	if r.Layer != "client" || r.Reason != "no_common_protocol" || r.Verdict != "deny" || r.Workload != jobID {
 		t.Errorf("record %+v", r)
 	}
 }
