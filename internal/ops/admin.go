@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/egret-proxy/egret/audit"
@@ -58,16 +59,36 @@ const (
 func (c AdminCall) Record() audit.Record {
 	r := audit.Record{
 		Schema: audit.Schema, Kind: audit.KindAdmin, Time: c.Time, ID: c.ID, Listener: "admin",
-		Method: c.Method, PathTemplate: c.Pattern, Status: c.Status, Verdict: "allow", TTotal: c.Duration,
+		Method: c.Method, PathTemplate: pathOf(c.Pattern), Status: c.Status, Verdict: "allow", TTotal: c.Duration,
 		Detail: fmt.Sprintf("uid=%d pid=%d path=%q", c.Peer.UID, c.Peer.PID, c.Path[:min(len(c.Path), 256)]),
 	}
 	if c.Note != "" {
 		r.Detail += " " + c.Note
 	}
-	if c.Refused != "" {
-		r.Verdict, r.Layer, r.Reason = "deny", "admin", c.Refused
+	if r.Reason = c.reason(); r.Reason != "" {
+		r.Layer = "admin"
+	}
+	if c.Status/100 == 4 { // what failed with 5xx had been allowed, and may have had effects
+		r.Verdict = "deny"
 	}
 	return r
+}
+
+// pathOf is a pattern of http.ServeMux without its method.
+func pathOf(pattern string) string {
+	if _, path, ok := strings.Cut(pattern, " "); ok {
+		return path
+	}
+	return pattern
+}
+
+// reason is why the call did not do what was asked: the code of its refusal, else the name
+// of its status ("not_found"); "" where it did.
+func (c AdminCall) reason() string {
+	if c.Refused != "" || c.Status < http.StatusBadRequest {
+		return c.Refused
+	}
+	return strings.ReplaceAll(strings.ToLower(http.StatusText(c.Status)), " ", "_")
 }
 
 // Admin serves calls over a unix socket to peers whose uid is allowed (MUST P5).

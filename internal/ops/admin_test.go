@@ -276,7 +276,7 @@ func TestAdminCallBecomesARecord(t *testing.T) {
 	call := AdminCall{ID: "X", Time: now, Duration: time.Millisecond, Peer: Peer{1000, 77}, Method: "POST", Path: "/v1/revoke/a", Pattern: "POST /v1/revoke/{id}", Status: 200}
 	want := audit.Record{
 		Schema: audit.Schema, Kind: audit.KindAdmin, Time: now, ID: "X", Listener: "admin", Method: "POST",
-		PathTemplate: "POST /v1/revoke/{id}", Status: 200, Verdict: "allow", TTotal: time.Millisecond, Detail: `uid=1000 pid=77 path="/v1/revoke/a"`,
+		PathTemplate: "/v1/revoke/{id}", Status: 200, Verdict: "allow", TTotal: time.Millisecond, Detail: `uid=1000 pid=77 path="/v1/revoke/a"`,
 	}
 	if diff := cmp.Diff(want, call.Record()); diff != "" {
 		t.Error(diff)
@@ -285,6 +285,19 @@ func TestAdminCallBecomesARecord(t *testing.T) {
 	want.Verdict, want.Layer, want.Reason, want.Status = "deny", "admin", "uid_not_allowed", 403
 	if diff := cmp.Diff(want, call.Record()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What was not done has a reason; what failed on the way had been allowed.
+func TestAdminCallThatWasNotDoneHasItsReason(t *testing.T) {
+	for status, want := range map[int]string{
+		200: "allow  ", 204: "allow  ", 400: "deny admin bad_request", 404: "deny admin not_found", 405: "deny admin method_not_allowed",
+		409: "deny admin conflict", 413: "deny admin request_entity_too_large", 500: "allow admin internal_server_error",
+	} {
+		r := AdminCall{Status: status}.Record()
+		if got := r.Verdict + " " + r.Layer + " " + r.Reason; got != want {
+			t.Errorf("%d: %q, want %q", status, got, want)
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ func TestAdminStatusAndReload(t *testing.T) {
 	}
 	eventually(t, "the records", func() bool {
 		text := e.records()
-		return strings.Count(text, `"kind":"admin"`) >= 5 && strings.Contains(text, `"path_template":"POST /v1/reload"`)
+		return strings.Count(text, `"kind":"admin"`) >= 5 && strings.Contains(text, `"path_template":"/v1/reload"`)
 	})
 }
 
