@@ -36,7 +36,7 @@ func newGuard(s sockets, refused *atomic.Uint64) (*guard, error) {
 					return
 				}
 				if err != nil { // no descriptor is free, say
-					time.Sleep(guardRest)
+					time.Sleep(guardRest) //nolint:forbidigo // nothing tells when a descriptor is free
 					continue
 				}
 				refused.Add(1)

@@ -22,8 +22,8 @@ func cookieHere() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	f := os.NewFile(uintptr(fd), "socket") //nolint:gosec // a descriptor
-	defer f.Close()                        //nolint:errcheck // nothing was written
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close() //nolint:errcheck // nothing was written
 	cookie, err := cookieOf(f)
 	if err != nil {
 		return 0, fmt.Errorf("cookie of the network namespace: %w (it needs Linux 5.14)", err)
@@ -52,7 +52,7 @@ func openSockets(ns *netns.NS, port uint16) (s sockets, err error) {
 		if err != nil {
 			return fmt.Errorf("open sock_diag: %w", err)
 		}
-		s.diag = os.NewFile(uintptr(fd), "sock_diag") //nolint:gosec // a descriptor
+		s.diag = os.NewFile(uintptr(fd), "sock_diag")
 		return nil
 	})
 	if err != nil {
@@ -73,7 +73,7 @@ func listen(network, address string) (*os.File, error) {
 		var inner error
 		err := c.Control(func(fd uintptr) {
 			if network == "tcp6" {
-				inner = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_V6ONLY, 1) //nolint:gosec // a descriptor
+				inner = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_V6ONLY, 1)
 			}
 		})
 		return errors.Join(err, inner)
@@ -82,7 +82,7 @@ func listen(network, address string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer l.Close()                    //nolint:errcheck // File has a descriptor of its own
+	defer l.Close()                    // File has a descriptor of its own
 	return l.(*net.TCPListener).File() //nolint:forcetypeassert // TCP
 }
 

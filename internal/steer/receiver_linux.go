@@ -253,7 +253,7 @@ func (r *Receiver) serve(p Pod, s sockets) error {
 	if err != nil {
 		return give(err)
 	}
-	diag := os.NewFile(uintptr(fd), "sock_diag") //nolint:gosec // a descriptor
+	diag := os.NewFile(uintptr(fd), "sock_diag")
 	if err := r.o.Handler.Serve(p, listeners, diag); err != nil {
 		return give(errors.Join(err, diag.Close()))
 	}

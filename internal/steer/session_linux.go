@@ -42,7 +42,7 @@ func (m *Steersman) Serve(ctx context.Context, l *net.UnixListener) error {
 	for {
 		c, err := l.AcceptUnix()
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // asked to end
+			return nil // asked to end
 		}
 		if err != nil {
 			return fmt.Errorf("accept a receiver: %w", err)
@@ -87,7 +87,7 @@ func (t *session) add(x *steered) {
 			t.end()
 			return
 		}
-		files = append(files, os.NewFile(uintptr(fd), "steered")) //nolint:gosec // a descriptor
+		files = append(files, os.NewFile(uintptr(fd), "steered"))
 	}
 	t.post(message{Type: typeAdd, Pod: &x.pod, Listeners: len(files) - 1}, files...)
 }

@@ -59,12 +59,11 @@ func newNetNS(t testing.TB) string {
 
 // noRules counts what would be installed.
 type noRules struct {
-	mu       sync.Mutex
-	in, out  int
-	refuses  error
-	gate     func() // called before rules are installed
-	cookies  []uint64
-	lastSeen uint64
+	mu      sync.Mutex
+	in, out int
+	refuses error
+	gate    func() // called before rules are installed
+	cookies []uint64
 }
 
 func (r *noRules) Install(context.Context) error {

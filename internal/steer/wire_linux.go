@@ -38,7 +38,7 @@ func (w *wire) send(m message, files ...*os.File) error {
 	if len(files) > 0 {
 		fds := make([]int, 0, len(files))
 		for _, f := range files {
-			fds = append(fds, int(f.Fd())) //nolint:gosec // a descriptor
+			fds = append(fds, int(f.Fd()))
 		}
 		rights = unix.UnixRights(fds...)
 	}
@@ -114,7 +114,7 @@ func adopt(rights []byte) ([]*os.File, error) {
 		}
 		for _, fd := range fds {
 			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "steered")) //nolint:gosec // a descriptor
+			files = append(files, os.NewFile(uintptr(fd), "steered"))
 		}
 	}
 	return files, nil
@@ -135,7 +135,7 @@ func peerUID(c *net.UnixConn) (uint32, error) {
 	var cred *unix.Ucred
 	var inner error
 	if err := raw.Control(func(fd uintptr) {
-		cred, inner = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) //nolint:gosec // a descriptor
+		cred, inner = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil || inner != nil {
 		return 0, errors.Join(err, inner)
 	}
@@ -175,7 +175,7 @@ func (s sockets) check(netns uint64) error {
 		}
 	}
 	for _, f := range s.listeners {
-		fd := int(f.Fd()) //nolint:gosec // a descriptor
+		fd := int(f.Fd())
 		kind, err1 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 		listens, err2 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 		if err := errors.Join(err1, err2); err != nil || kind != unix.SOCK_STREAM || listens != 1 {
@@ -187,5 +187,5 @@ func (s sockets) check(netns uint64) error {
 
 // cookieOf is the cookie of the network namespace that a socket was made in (Linux 5.14).
 func cookieOf(f *os.File) (uint64, error) {
-	return unix.GetsockoptUint64(int(f.Fd()), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE) //nolint:gosec // a descriptor
+	return unix.GetsockoptUint64(int(f.Fd()), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 }

@@ -64,7 +64,7 @@ func (p *Plugin) Run() int {
 		return 0
 	}
 	fault.CNIVersion = conf.CNIVersion
-	_ = json.NewEncoder(p.Out).Encode(fault)
+	_ = json.NewEncoder(p.Out).Encode(fault) //nolint:errchkjson // there is nobody else to tell
 	return 1
 }
 

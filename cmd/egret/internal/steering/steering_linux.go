@@ -55,7 +55,7 @@ func New(o Options) (_ *Steering, err error) {
 		return nil, err
 	}
 	s := &Steering{o: o}
-	if s.m, err = steer.New(steer.Options{Rules: r, Port: o.Port, UID: uint32(o.UID), Max: o.Max, Log: o.Log}); err != nil { //nolint:gosec // a user id
+	if s.m, err = steer.New(steer.Options{Rules: r, Port: o.Port, UID: uint32(o.UID), Max: o.Max, Log: o.Log}); err != nil {
 		return nil, err
 	}
 	if s.listener, err = listenPackets(o.Socket); err != nil {
@@ -70,10 +70,10 @@ func New(o Options) (_ *Steering, err error) {
 // listenPackets makes the socket. Who may connect is decided by the peer's uid: to give
 // the file to that user would need CAP_CHOWN.
 func listenPackets(path string) (*net.UnixListener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // egret run, another user, looks for its socket there
 		return nil, fmt.Errorf("socket %q: %w", path, err)
 	}
-	if c, err := net.DialTimeout("unixpacket", path, time.Second); err == nil {
+	if c, err := net.DialTimeout("unixpacket", path, time.Second); err == nil { //nolint:forbidigo // a unix socket
 		return nil, errors.Join(fmt.Errorf("socket %q is in use: another egret steer serves it", path), c.Close())
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -83,7 +83,7 @@ func listenPackets(path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o666); err != nil {
+	if err := os.Chmod(path, 0o666); err != nil { //nolint:gosec // the peer's uid is asked
 		return nil, errors.Join(fmt.Errorf("socket %q: %w", path, err), l.Close())
 	}
 	return l, nil

@@ -33,14 +33,8 @@ func (r *thrifty) Run(ctx context.Context, input, program string, args ...string
 		text, err := r.Runner.Run(ctx, input, program, args...)
 		r.ruleset, r.known = text, err == nil
 		return text, err
-	case strings.HasSuffix(program, "tables-legacy-save") && !legacyTables(program):
-		return "", nil
 	case strings.HasSuffix(program, "tables-legacy-save"):
-		text, err := r.Runner.Run(ctx, input, program, args...)
-		if errors.Is(err, redirect.ErrPrivilege) {
-			err = fmt.Errorf("the pod has tables of the old iptables, which take CAP_NET_RAW to read: start egret steer with --keep-cap net_raw (%w)", err)
-		}
-		return text, err
+		return r.legacy(ctx, program)
 	case strings.HasSuffix(program, "tables-nft-save") && r.known && !strings.Contains(r.ruleset, "table "+familyOf(program)+" "):
 		return "", nil // its rules would be in tables of this family
 	case program == "nft" && len(args) == 1 && args[0] == "--version" && r.known:
@@ -50,6 +44,18 @@ func (r *thrifty) Run(ctx context.Context, input, program string, args ...string
 		r.known = false // it changes something
 	}
 	return r.Runner.Run(ctx, input, program, args...)
+}
+
+// legacy looks at the tables of the old iptables, where there are any.
+func (r *thrifty) legacy(ctx context.Context, saver string) (string, error) {
+	if !legacyTables(saver) {
+		return "", nil
+	}
+	text, err := r.Runner.Run(ctx, "", saver)
+	if errors.Is(err, redirect.ErrPrivilege) {
+		err = fmt.Errorf("the pod has tables of the old iptables, which take CAP_NET_RAW to read: start egret steer with --keep-cap net_raw (%w)", err)
+	}
+	return text, err
 }
 
 func familyOf(program string) string {
