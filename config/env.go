@@ -46,7 +46,7 @@ func (e Env) complete() Env {
 		e.Stat = os.Stat
 	}
 	if e.ReadFile == nil {
-		e.ReadFile = os.ReadFile
+		e.ReadFile = readRegular
 	}
 	if e.Lstat == nil {
 		e.Lstat = os.Lstat

@@ -10,9 +10,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"unicode"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxSecretBytes bounds files that hold one secret or a few certificates.
@@ -41,6 +45,67 @@ func regular(env Env, name string, limit int64) error {
 		return fmt.Errorf("it has more than %v", Size(limit))
 	}
 	return nil
+}
+
+// ReadFile reads a regular file of at most 4 MiB, the bound of every file of settings or
+// policy. It never waits, as os.ReadFile does for a FIFO that nobody writes to.
+func ReadFile(name string) ([]byte, error) { return readFile(Env{}.complete(), name) }
+
+// openRegular opens a file that is regular when it is open, whatever it was before, and
+// stands on a disk: a file of the kernel's own making can have no end, and
+// reading it may wait for ever.
+func openRegular(name string) (*os.File, error) {
+	return asRegular(os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0))
+}
+
+func asRegular(f *os.File, err error) (*os.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && (!info.Mode().IsRegular() || kernelMade(int(f.Fd()))) {
+		err = errors.New("it is not a regular file")
+	}
+	if err != nil {
+		_ = f.Close() // only opened
+		return nil, err
+	}
+	return f, nil
+}
+
+// readRegular is os.ReadFile for files that openRegular opens, of at most maxFileBytes.
+func readRegular(name string) ([]byte, error) {
+	return readAll(openRegular(name))
+}
+
+func readAll(f *os.File, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err == nil && len(data) > maxFileBytes {
+		return nil, fmt.Errorf("it has more than %v", Size(maxFileBytes))
+	}
+	return data, err
+}
+
+// readWithin reads a file below a folder that its authors may not leave, not even by a
+// link that has come after the folder was listed (MUST G1). Both are real paths.
+func readWithin(root, real string) ([]byte, error) {
+	if root == real {
+		return readRegular(real)
+	}
+	rel, err := filepath.Rel(root, real)
+	if err != nil {
+		return nil, err
+	}
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }() // only read
+	return readAll(asRegular(r.OpenFile(rel, os.O_RDONLY|unix.O_NONBLOCK, 0)))
 }
 
 // mustBeReadable is the rule that an error of reading broke, without the path, which

@@ -52,7 +52,7 @@ type Bundle struct {
 // All faults are reported at once, except that the objects are held against each
 // other only when all of them could be decoded.
 func Load(node *Node, opt LoadOptions) (*Bundle, Faults) {
-	before := TakeSnapshot(policyRoots(node)...)
+	before := policySnapshot(node.Policy.Paths)
 	docs, faults := LoadPolicy(node.Policy.Paths)
 	l := &loader{node: node, opt: opt, env: opt.Env.complete(), docs: docs, faults: faults, seen: before, named: map[string]bool{}}
 	for i := range docs.Objects {
@@ -79,14 +79,6 @@ func (l *loader) previews(c *api.Compiled) {
 			l.notes = append(l.notes, fmt.Sprintf("credential %q: provider %s is a preview, not tested against a real issuer", x.Name, x.Provider.Kind()))
 		}
 	}
-}
-
-func policyRoots(node *Node) []string {
-	var out []string
-	for _, p := range node.Policy.Paths {
-		out = append(out, p.Path)
-	}
-	return out
 }
 
 type loader struct {

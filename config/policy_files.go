@@ -4,20 +4,16 @@
 package config
 
 import (
+	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 )
-
-// maxFolders bounds how deep folders of policy are followed.
-const maxFolders = 16
 
 // policyFile is one file to read, with the rights of the path that led to it.
 type policyFile struct {
 	name  string // as reached from policy.paths, for messages and relative paths
 	scope []string
+	root  string // real path of the entry
+	real  string
 }
 
 // finder lists the policy files below policy.paths: *.yaml and *.yml, nothing that
@@ -31,14 +27,13 @@ type finder struct {
 	owner  map[string]int // real file -> entry of policy.paths that reached it
 	entry  int
 	path   PolicyPath
-	root   string // real path of the entry
-	seen   visits // folders of this entry
+	walk   *walker // of this entry
 }
 
 func findPolicy(paths []PolicyPath) *finder {
 	f := &finder{owner: make(map[string]int)}
 	for i, p := range paths {
-		f.entry, f.path, f.seen = i, p, make(visits)
+		f.entry, f.path = i, p
 		f.start(p.Path)
 	}
 	return f
@@ -55,82 +50,63 @@ func (f *finder) start(name string) {
 		f.bad(name, mustBeReadable(err), "it is named by policy.paths")
 		return
 	}
-	f.root = real
-	f.take(name, info, real, 0)
+	f.walk = newWalker(real, len(f.path.Scope) > 0)
+	if err := f.take(child{name: name, real: real, info: info}, 0); err != nil {
+		f.bad(name, tooMany(), "name the folders of policy one by one")
+		return
+	}
 	if info.IsDir() && len(f.files) == before && len(f.path.Scope) == 0 && len(f.faults) == 0 {
 		f.bad(name, "must hold at least one *.yaml or *.yml file", "it is named by policy.paths")
 	}
 }
 
-func statReal(name string) (fs.FileInfo, string, error) {
-	real, err := filepath.EvalSymlinks(name)
-	if err != nil {
-		return nil, "", err
-	}
-	info, err := os.Stat(real)
-	return info, real, err
-}
-
-func (f *finder) take(name string, info fs.FileInfo, real string, depth int) {
+// take returns an error where the walk must end. A link that leads nowhere counts by its
+// name: a policy that cannot be read must not be passed over in silence (MUST P3).
+func (f *finder) take(c child, depth int) error {
 	switch {
-	case !f.within(real):
-		f.bad(name, "must not be a link out of its folder", "the authors of a path with a scope may not name files elsewhere")
-	case info.IsDir() && depth > maxFolders:
-		f.bad(name, fmt.Sprintf("must be at most %d folders deep", maxFolders), "")
-	case info.IsDir():
-		f.folder(name, real, depth)
+	case c.out:
+		f.bad(c.name, "must not be a link out of its folder", "the authors of a path with a scope may not name files elsewhere")
+	case c.err != nil:
+		f.bad(c.name, mustBeReadable(c.err), "")
+	case c.info.IsDir() && depth > maxFolders:
+		f.bad(c.name, fmt.Sprintf("must be at most %d folders deep", maxFolders), "")
+	case c.info.IsDir():
+		return f.folder(c, depth)
 	default:
-		f.file(name, real)
+		f.file(c)
 	}
-}
-
-// within holds the authors of a scoped path to their folder (MUST G1).
-func (f *finder) within(real string) bool {
-	return len(f.path.Scope) == 0 || real == f.root || strings.HasPrefix(real, f.root+string(filepath.Separator))
+	return nil
 }
 
 // file takes a file once. A file that two entries reach would have the rights of
 // whichever comes first, so it is refused.
-func (f *finder) file(name, real string) {
-	first, seen := f.owner[real]
+func (f *finder) file(c child) {
+	first, seen := f.owner[c.real]
 	switch {
 	case !seen:
-		f.owner[real] = f.entry
-		f.files = append(f.files, policyFile{name: name, scope: f.path.Scope})
+		f.owner[c.real] = f.entry
+		f.files = append(f.files, policyFile{name: c.name, scope: f.path.Scope, root: f.walk.root, real: c.real})
 	case first != f.entry:
-		f.bad(name, fmt.Sprintf("must be reached by one entry of policy.paths only, it is by [%d] and [%d]", first, f.entry), "")
+		f.bad(c.name, fmt.Sprintf("must be reached by one entry of policy.paths only, it is by [%d] and [%d]", first, f.entry), "")
 	}
 }
 
-func (f *finder) folder(name, real string, depth int) {
-	if !f.seen.first(real) {
-		return
+func (f *finder) folder(c child, depth int) error {
+	if !f.walk.enter(c.real) {
+		return nil
 	}
-	f.dirs = append(f.dirs, name)
-	entries, err := os.ReadDir(name)
-	if err != nil {
-		f.bad(name, mustBeReadable(err), "")
-		return
-	}
-	for _, e := range entries {
-		f.child(filepath.Join(name, e.Name()), depth+1)
-	}
-}
-
-// child takes one entry of a folder. A link that leads nowhere counts by its name: a
-// policy that cannot be read must not be passed over in silence (MUST P3).
-func (f *finder) child(name string, depth int) {
-	base := filepath.Base(name)
-	if strings.HasPrefix(base, ".") {
-		return
-	}
-	info, real, err := statReal(name)
-	isPolicy := (strings.HasSuffix(base, ".yaml") || strings.HasSuffix(base, ".yml")) && !isTestFile(base)
+	f.dirs = append(f.dirs, c.name)
+	list, err := f.walk.list(c.name, c.real)
 	switch {
-	case err != nil && isPolicy:
-		f.bad(name, mustBeReadable(err), "")
+	case errors.Is(err, errManyNames):
+		return err
 	case err != nil:
-	case info.IsDir() || isPolicy:
-		f.take(name, info, real, depth)
+		f.bad(c.name, mustBeReadable(err), "")
 	}
+	for _, x := range list {
+		if err := f.take(x, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
 }

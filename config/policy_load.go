@@ -4,6 +4,7 @@
 package config
 
 import (
+	"fmt"
 	"path/filepath"
 
 	"gopkg.in/yaml.v3"
@@ -44,17 +45,53 @@ func (d *Documents) written(object int, path string) string {
 func LoadPolicy(paths []PolicyPath) (*Documents, Faults) {
 	found := findPolicy(paths)
 	out, faults := &Documents{Dirs: found.dirs}, found.faults
-	env := Env{}.complete()
+	read := map[string]*source{}
 	for _, f := range found.files {
 		out.Files = append(out.Files, f.name)
-		data, err := readFile(env, f.name)
-		if err != nil {
-			faults = append(faults, Fault{File: f.name, Rule: mustBeReadable(err)})
-			continue
+		s := read[f.root]
+		if s == nil {
+			s = &source{}
+			read[f.root] = s
 		}
-		faults = append(faults, out.add(f, data)...)
+		faults = append(faults, out.read(f, s)...)
 	}
 	return out, faults.sorted()
+}
+
+// source is how much of one entry of policy.paths was read.
+type source struct{ bytes, objects int }
+
+func (d *Documents) read(f policyFile, s *source) Faults {
+	data, err := f.content()
+	if err != nil {
+		return Faults{{File: f.name, Rule: mustBeReadable(err)}}
+	}
+	before := s.bytes
+	if s.bytes += len(data); s.bytes > maxSourceBytes {
+		if before > maxSourceBytes { // told already
+			return nil
+		}
+		return Faults{{File: f.name, Rule: fmt.Sprintf("must have at most %v, with all files of its entry of policy.paths", Size(maxSourceBytes))}}
+	}
+	had := len(d.Objects)
+	faults := d.add(f, data)
+	s.objects += len(d.Objects) - had
+	if len(f.scope) > 0 && s.objects > maxScoped {
+		d.Objects, d.places = d.Objects[:had], d.places[:had]
+		faults = append(faults, Fault{File: f.name, Rule: fmt.Sprintf("must hold at most %d objects, with all files of its entry of policy.paths, which has a scope", maxScoped)})
+	}
+	return faults
+}
+
+// content reads a file, never waiting.
+func (f policyFile) content() ([]byte, error) {
+	if err := regular(Env{}.complete(), f.real, maxFileBytes); err != nil {
+		return nil, err
+	}
+	if len(f.scope) > 0 {
+		return readWithin(f.root, f.real)
+	}
+	return readRegular(f.real)
 }
 
 // add decodes the documents of one file.

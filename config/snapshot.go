@@ -7,28 +7,47 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // Snapshot is the content of files and folders at one time, as digests. It is taken
 // before they are read, so that a change during the load is not missed.
-type Snapshot struct{ sums map[string]string }
+type Snapshot struct {
+	sums map[string]string
+	held map[string]bool // folders whose links are not followed out of them
+}
 
 // TakeSnapshot looks at files and, recursively, at folders. Paths that do not exist
 // are part of it: their appearing is a change.
 func TakeSnapshot(paths ...string) Snapshot {
-	s := Snapshot{sums: make(map[string]string, len(paths))}
+	s := newSnapshot(len(paths))
 	for _, p := range paths {
 		s.take(p)
 	}
 	return s
 }
 
+func newSnapshot(n int) Snapshot {
+	return Snapshot{sums: make(map[string]string, n), held: map[string]bool{}}
+}
+
+// policySnapshot looks at the entries of policy.paths, and nowhere that a load does not.
+func policySnapshot(paths []PolicyPath) Snapshot {
+	s := newSnapshot(len(paths))
+	for _, p := range paths {
+		if len(p.Scope) > 0 {
+			s.held[p.Path] = true
+		}
+		s.take(p.Path)
+	}
+	return s
+}
+
 // take adds a path, while the snapshot is not yet shared.
-func (s Snapshot) take(p string) { s.sums[p] = make(visits).digest(p) }
+func (s Snapshot) take(p string) { s.sums[p] = pathDigest(p, s.held[p]) }
 
 func (s Snapshot) has(p string) bool {
 	_, ok := s.sums[p]
@@ -38,11 +57,10 @@ func (s Snapshot) has(p string) bool {
 // With returns a snapshot that holds both, for whoever watches more than a load has
 // read (egret.yaml itself); o wins where both know a path.
 func (s Snapshot) With(o Snapshot) Snapshot {
-	out := Snapshot{sums: make(map[string]string, len(s.sums)+len(o.sums))}
+	out := newSnapshot(len(s.sums) + len(o.sums))
 	for _, from := range []Snapshot{s, o} {
-		for p, sum := range from.sums {
-			out.sums[p] = sum
-		}
+		maps.Copy(out.sums, from.sums)
+		maps.Copy(out.held, from.held)
 	}
 	return out
 }
@@ -58,7 +76,14 @@ func (s Snapshot) Paths() []string {
 }
 
 // now takes a snapshot of the same paths.
-func (s Snapshot) now() Snapshot { return TakeSnapshot(s.Paths()...) }
+func (s Snapshot) now() Snapshot {
+	out := newSnapshot(len(s.sums))
+	maps.Copy(out.held, s.held)
+	for p := range s.sums {
+		out.take(p)
+	}
+	return out
+}
 
 func (s Snapshot) equal(o Snapshot) bool {
 	for p, sum := range s.sums {
@@ -69,33 +94,25 @@ func (s Snapshot) equal(o Snapshot) bool {
 	return len(s.sums) == len(o.sums)
 }
 
-// visits is the set of real folders that a walk has entered. Each is entered once, so
-// that links in a circle end, and folders that link to each other cost no more than
-// their number.
-type visits map[string]bool
-
-func (v visits) first(dir string) bool {
-	real, err := filepath.EvalSymlinks(dir)
-	if err != nil || v[real] {
-		return false
-	}
-	v[real] = true
-	return true
-}
-
-// digest tells contents apart. Modes are part of it: a key that has become private
-// may be what an operator has just put right.
-func (v visits) digest(name string) string {
-	info, err := os.Stat(name)
+// pathDigest tells the contents of a path apart.
+func pathDigest(name string, held bool) string {
+	info, real, err := statReal(name)
 	switch {
 	case err != nil:
 		return "missing"
-	case info.IsDir():
-		return v.folder(name)
-	case !info.Mode().IsRegular() || info.Size() > maxFileBytes:
+	case !info.IsDir():
+		return fileDigest(real, info)
+	}
+	return folderDigest(newWalker(real, held), child{real: real, info: info}, 0)
+}
+
+// fileDigest has the mode as a part: a key that has become private may be what an
+// operator has just put right.
+func fileDigest(name string, info fs.FileInfo) string {
+	if !info.Mode().IsRegular() || info.Size() > maxFileBytes {
 		return fmt.Sprintf("other %v %d %v", info.Mode(), info.Size(), info.ModTime())
 	}
-	f, err := os.Open(name)
+	f, err := openRegular(name)
 	if err != nil {
 		return "unreadable"
 	}
@@ -107,20 +124,30 @@ func (v visits) digest(name string) string {
 	return fmt.Sprintf("file %v %x", info.Mode(), h.Sum(nil))
 }
 
-// folder covers what a load would look at: names without a leading dot.
-func (v visits) folder(name string) string {
-	if !v.first(name) {
+// folderDigest covers what a load looks at.
+func folderDigest(w *walker, c child, depth int) string {
+	if depth > maxFolders || !w.enter(c.real) {
 		return "seen"
 	}
-	entries, err := os.ReadDir(name)
+	list, err := w.list(c.name, c.real)
 	if err != nil {
-		return "unreadable"
+		return reason(err)
 	}
 	h := sha256.New()
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), ".") {
-			_, _ = fmt.Fprintf(h, "%q %s\n", e.Name(), v.digest(filepath.Join(name, e.Name())))
-		}
+	for _, x := range list {
+		_, _ = fmt.Fprintf(h, "%q %s\n", filepath.Base(x.name), childDigest(w, x, depth+1))
 	}
 	return fmt.Sprintf("folder %x", h.Sum(nil))
+}
+
+func childDigest(w *walker, c child, depth int) string {
+	switch {
+	case c.out:
+		return "out"
+	case c.err != nil:
+		return "missing"
+	case c.info.IsDir():
+		return folderDigest(w, c, depth)
+	}
+	return fileDigest(c.real, c.info)
 }

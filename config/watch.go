@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -99,7 +98,7 @@ func (w *watcher) look(ctx context.Context) {
 // the poll.
 func (w *watcher) follow() {
 	for _, p := range w.last.Paths() {
-		for _, dir := range foldersOf(p) {
+		for _, dir := range foldersOf(p, w.last.held[p]) {
 			_ = w.events.Add(dir)
 		}
 	}
@@ -107,7 +106,7 @@ func (w *watcher) follow() {
 
 // foldersOf lists the folders whose entries decide what name means: its parent, the
 // parents of everything that it links to, and, where it is a folder, all below it.
-func foldersOf(name string) []string {
+func foldersOf(name string, held bool) []string {
 	dirs := []string{nearestFolder(filepath.Dir(name))}
 	target := name
 	for range maxLinks {
@@ -121,7 +120,11 @@ func foldersOf(name string) []string {
 		target = link
 		dirs = append(dirs, nearestFolder(filepath.Dir(target)))
 	}
-	return append(dirs, make(visits).below(name)...)
+	info, real, err := statReal(name)
+	if err != nil || !info.IsDir() {
+		return dirs
+	}
+	return below(dirs, newWalker(real, held), child{name: name, real: real}, 0)
 }
 
 // maxLinks is how many links the kernel itself follows.
@@ -138,17 +141,16 @@ func nearestFolder(dir string) string {
 	}
 }
 
-// below lists a folder and all folders in it.
-func (v visits) below(name string) []string {
-	info, err := os.Stat(name)
-	if err != nil || !info.IsDir() || !v.first(name) {
-		return nil
+// below adds a folder and all folders in it.
+func below(dirs []string, w *walker, c child, depth int) []string {
+	if depth > maxFolders || !w.enter(c.real) {
+		return dirs
 	}
-	dirs := []string{name}
-	entries, _ := os.ReadDir(name)
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), ".") {
-			dirs = append(dirs, v.below(filepath.Join(name, e.Name()))...)
+	dirs = append(dirs, c.name)
+	list, _ := w.list(c.name, c.real)
+	for _, x := range list {
+		if x.err == nil && !x.out && x.info.IsDir() {
+			dirs = below(dirs, w, x, depth+1)
 		}
 	}
 	return dirs
