@@ -31,10 +31,14 @@ func (p *Policy) Connect(id spiffeid.ID, evidence string, t Target, at time.Time
 	switch {
 	case d == nil:
 		a.pass(nil, nil, p.unlistedReason(a.Workload, Request{ID: id, Evidence: evidence, Target: t, At: at}))
+		if a.Reason == ReasonRevoked {
+			a.Revoked, _ = p.revoked.caller(id, a.Workload)
+		}
 	case !d.Intercept:
 		rule, reason := p.tunnel(pair{a.Workload, d}, evidence, at)
-		if reason == "" && p.revoked.rule(rule) || p.revoked.caller(id, a.Workload) {
-			reason = ReasonRevoked
+		if label, revoked := p.revoked.tunnel(id, a.Workload, rule); revoked {
+			a.Reason, a.Rule, a.Revoked = ReasonRevoked, rule, label
+			return a
 		}
 		a.pass(d, rule, reason)
 	case t.IsIP(): // no SNI, and the interception CA excludes addresses (MUST T6)
@@ -49,10 +53,10 @@ func (p *Policy) Connect(id spiffeid.ID, evidence string, t Target, at time.Time
 // listed host is governed on all its ports, even where unlisted ones pass.
 func (p *Policy) unlistedReason(w *Workload, r Request) Reason {
 	t := r.Target
-	switch {
-	case !p.unlisted || t.IsIP() || t.Host == "" || t.Port == 0 || p.listing(t.Host) != nil:
+	if !p.unlisted || t.IsIP() || t.Host == "" || t.Port == 0 || p.listing(t.Host) != nil {
 		return ReasonUnlistedHost
-	case p.revoked.caller(r.ID, w):
+	}
+	if _, revoked := p.revoked.caller(r.ID, w); revoked {
 		return ReasonRevoked
 	}
 	return w.refuses(r.Evidence, r.At)
@@ -120,12 +124,12 @@ func (p *Policy) Request(r Request) Decision {
 	if d == nil || d.Intercept && r.Target.IsIP() {
 		return Decision{Workload: w, Reason: ReasonUnlistedHost}
 	}
-	if p.revoked.caller(r.ID, w) {
-		return Decision{Workload: w, Reason: ReasonRevoked}
-	}
 	g := p.grants[pair{w, d}]
 	if !d.Intercept { // its grants are tunnels; there is no inside to ask for
 		g = nil
+	}
+	if label, revoked := p.revoked.caller(r.ID, w); revoked { // the rule is for the record only
+		return Decision{Workload: w, Rule: p.settled(g, w, &r).Rule, Reason: ReasonRevoked, Revoked: label}
 	}
 	return p.revoked.keep(p.settled(g, w, &r))
 }
@@ -133,8 +137,8 @@ func (p *Policy) Request(r Request) Decision {
 // settled answers for what is settled by the grants of one workload and destination.
 func (p *Policy) settled(g *grants, w *Workload, r *Request) Decision {
 	s := g.decide(w, r)
-	if p.revoked != nil && slices.ContainsFunc(s.others, p.revoked.rule) {
-		return Decision{Workload: w, Reason: ReasonRevoked}
+	if d, revoked := p.revoked.first(s.others, w); revoked {
+		return d
 	}
 	switch {
 	case s.unread:

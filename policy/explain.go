@@ -42,7 +42,7 @@ func (p *Policy) Explain(r Request) Explanation {
 	w := x.Decision.Workload
 	switch {
 	case x.Decision.Reason == ReasonRevoked:
-		x.Why = "it is revoked by hand: egret revoke --list shows by whom and why"
+		x.Why = "it is revoked by hand: " + cmp.Or(x.Decision.Revoked, "egret revoke --list shows by whom and why")
 	case x.Decision.Verdict == Allow:
 		x.Why = granting(x.Decision.Rule)
 	case w == nil || x.Destination == nil || !x.Destination.Intercept:

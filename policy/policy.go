@@ -176,6 +176,7 @@ type Admission struct {
 	Workload    *Workload
 	Rule        *Rule
 	Reason      Reason
+	Revoked     string // with ReasonRevoked: the label of what revoked it; Rule is then the grant, if there is one
 }
 
 // Decision answers Request. Rule is set for Allow. Observed is set where the rule's
@@ -192,6 +193,7 @@ type Decision struct {
 	Workload *Workload
 	Observed bool
 	Reason   Reason
+	Revoked  string // with ReasonRevoked: the label of what revoked it; Rule is then the one that would decide, if any
 	Minting  string // id of the call in the list of package minting, with ReasonMintingNotAllowed
 	Extract  *operation.Extractor
 }

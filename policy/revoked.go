@@ -16,12 +16,15 @@ type Revocation struct {
 	Workload   string      // all callers of a workload
 	Credential string      // all requests that would get it
 	Policy     string      // all that an AccessPolicy grants
+
+	Label string // names it in Decision.Revoked: which one it is, and why
 }
 
 // revocations is what a Policy looks up for every request; nil: none.
+// The values are labels, which may be empty.
 type revocations struct {
-	ids                             map[spiffeid.ID]bool
-	workloads, credentials, granted map[string]bool
+	ids                             map[spiffeid.ID]string
+	workloads, credentials, granted map[string]string
 }
 
 // Revoke returns the same policy without what list takes away, in place of what an
@@ -36,7 +39,7 @@ func (p *Policy) Revoke(list []Revocation) *Policy {
 	if len(list) == 0 {
 		return &out
 	}
-	r := &revocations{ids: map[spiffeid.ID]bool{}, workloads: map[string]bool{}, credentials: map[string]bool{}, granted: map[string]bool{}}
+	r := &revocations{ids: map[spiffeid.ID]string{}, workloads: map[string]string{}, credentials: map[string]string{}, granted: map[string]string{}}
 	for _, x := range list {
 		r.add(x)
 	}
@@ -44,36 +47,68 @@ func (p *Policy) Revoke(list []Revocation) *Policy {
 	return &out
 }
 
+// add takes one up. Of several for the same, the first is named.
 func (r *revocations) add(x Revocation) {
-	if !x.ID.IsZero() {
-		r.ids[x.ID] = true
-	}
-	note(r.workloads, x.Workload)
-	note(r.credentials, x.Credential)
-	note(r.granted, x.Policy)
+	note(r.ids, x.ID, x.Label)
+	note(r.workloads, x.Workload, x.Label)
+	note(r.credentials, x.Credential, x.Label)
+	note(r.granted, x.Policy, x.Label)
 }
 
-func note(set map[string]bool, name string) {
-	if name != "" {
-		set[name] = true
+func note[K comparable](set map[K]string, key K, label string) {
+	var none K
+	if _, there := set[key]; !there && key != none {
+		set[key] = label
 	}
 }
 
-// caller reports whether all that a caller may do is revoked.
-func (r *revocations) caller(id spiffeid.ID, w *Workload) bool {
-	return r != nil && (r.ids[id] || r.workloads[w.Name])
+// caller reports whether all that a caller may do is revoked, and by which revocation.
+func (r *revocations) caller(id spiffeid.ID, w *Workload) (label string, revoked bool) {
+	if r == nil {
+		return "", false
+	}
+	if label, revoked = r.ids[id]; revoked {
+		return label, true
+	}
+	label, revoked = r.workloads[w.Name]
+	return label, revoked
 }
 
 // rule reports whether one grant is revoked, by itself or by its credential.
-func (r *revocations) rule(rule *Rule) bool {
-	return r != nil && (r.granted[rule.Policy] || rule.Credential != nil && r.credentials[rule.Credential.Name])
+func (r *revocations) rule(rule *Rule) (label string, revoked bool) {
+	if r == nil || rule == nil {
+		return "", false
+	}
+	if label, revoked = r.granted[rule.Policy]; revoked || rule.Credential == nil {
+		return label, revoked
+	}
+	label, revoked = r.credentials[rule.Credential.Name]
+	return label, revoked
+}
+
+// tunnel reports whether a tunnel is revoked: its caller or what grants it.
+func (r *revocations) tunnel(id spiffeid.ID, w *Workload, rule *Rule) (label string, revoked bool) {
+	if label, revoked = r.caller(id, w); revoked {
+		return label, true
+	}
+	return r.rule(rule)
+}
+
+// first returns the first of the rules that is revoked, with its denial.
+func (r *revocations) first(rules []*Rule, w *Workload) (Decision, bool) {
+	for _, rule := range rules {
+		if label, revoked := r.rule(rule); revoked {
+			return Decision{Workload: w, Rule: rule, Reason: ReasonRevoked, Revoked: label}, true
+		}
+	}
+	return Decision{}, false
 }
 
 // keep returns a decision as it is unless its rule is revoked. What is revoked does not
 // pass in mode observe either.
 func (r *revocations) keep(d Decision) Decision {
-	if r == nil || d.Rule == nil || !r.rule(d.Rule) {
-		return d
+	if label, revoked := r.rule(d.Rule); revoked {
+		return Decision{Workload: d.Workload, Rule: d.Rule, Reason: ReasonRevoked, Revoked: label}
 	}
-	return Decision{Workload: d.Workload, Reason: ReasonRevoked}
+	return d
 }

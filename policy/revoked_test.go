@@ -74,6 +74,37 @@ func TestRevokeConnect(t *testing.T) {
 	}
 }
 
+// The denial names the revocation, the first of several, and the rule that it takes away.
+func TestRevokedIsNamed(t *testing.T) {
+	p := New(newWorld().set)
+	info := Request{ID: id("/job"), Evidence: evidence, Target: Target{"slack.com", 443}, Method: "GET", Path: "/api/users/info", At: now}
+	const label = "revocation 1 of it: INC-4711"
+	for name, r := range map[string]Revocation{
+		"caller":   {ID: id("/job"), Label: label},
+		"workload": {Workload: "job", Label: label},
+		"policy":   {Policy: "any", Label: label},
+	} {
+		again := r
+		again.Label = "revocation 2 of it"
+		q := p.Revoke([]Revocation{r, again})
+		d := q.Request(info)
+		if d.Verdict != Deny || d.Observed || d.Revoked != label || d.Rule == nil || d.Rule.Policy != "any" {
+			t.Errorf("%s: %+v", name, d)
+		}
+		if x := q.Explain(info); x.Why != "it is revoked by hand: "+label {
+			t.Errorf("%s: why: %s", name, x.Why)
+		}
+	}
+	for name, r := range map[string]Revocation{
+		"caller": {ID: id("/pinned"), Label: label}, "workload": {Workload: "pinned", Label: label}, "policy": {Policy: "t", Label: label},
+	} {
+		a := p.Revoke([]Revocation{r}).Connect(id("/pinned"), evidence, Target{"bank.example", 443}, now)
+		if a.Verdict != Deny || a.Revoked != label || a.Rule == nil || a.Rule.Policy != "t" {
+			t.Errorf("tunnel, %s: %+v", name, a)
+		}
+	}
+}
+
 func TestRevokeNothing(t *testing.T) {
 	if (*Policy)(nil).Revoke([]Revocation{{Workload: "job"}}) != nil {
 		t.Error("a nil policy became one")

@@ -50,12 +50,20 @@ func (s *Server) admit(ctx context.Context, e *Entrance, r *http.Request, raw ne
 		return a
 	}
 	adm := c.connect(p, c.admitted)
-	c.dest, c.workInfo, c.verdict = adm.Destination, adm.Workload, adm.Verdict
+	c.judged(adm)
 	a.verdict, a.rule = adm.Verdict, adm.Rule
 	if adm.Verdict == policy.Deny {
-		a.ref = refuse(adm.Reason, nil)
+		a.ref = refuse(adm.Reason, nil).by(adm.Revoked)
 	}
 	return a
+}
+
+// judged notes what policy said to the connection.
+func (c *clientConn) judged(adm policy.Admission) {
+	c.dest, c.workInfo, c.verdict = adm.Destination, adm.Workload, adm.Verdict
+	if adm.Reason == policy.ReasonRevoked {
+		c.revoked = adm.Rule
+	}
 }
 
 // identify resolves the evidence to a caller, once for the connection. A captured one has
@@ -174,6 +182,9 @@ func (s *Server) note(c *clientConn, kind string, ref *refusal, status int) {
 	}
 	if ref.err != nil {
 		rec.Detail = ref.err.Error()
+	}
+	if r := c.revoked; r != nil {
+		rec.Policy, rec.PolicyDigest, rec.Owner, rec.Environment = r.Policy, r.Digest, r.Owner, r.Environment
 	}
 	rec.BytesIn, rec.BytesOut = c.in.Load(), c.out.Load()
 	rec.TTotal = time.Since(c.admitted)

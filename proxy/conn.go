@@ -33,6 +33,7 @@ type clientConn struct {
 	verdict  policy.Verdict // of the admission
 	set      string         // digest of the policy set that decided about it
 	workInfo *policy.Workload
+	revoked  *policy.Rule   // the grant of a tunnel that is revoked; nil where none is, or none was
 	took     time.Duration  // to resolve the identity; the first request's record carries it
 	original netip.AddrPort // where a captured client wanted to go; not valid for a CONNECT
 	speaks   opened         // how a captured client began

@@ -37,6 +37,9 @@ func (e *explaining) allowed(now time.Time) bool {
 // nearest puts the rule that came nearest to a denied request into the record, so that
 // the denials of a policy can be found by its name and its owner can be told.
 func (x *exchange) nearest(p *policy.Policy, reason policy.Reason) *refusal {
+	if reason == policy.ReasonRevoked { // no rule came near: the decision's own is the one
+		return refuse(reason, nil).by(x.decision.Revoked)
+	}
 	if !x.s.explain.allowed(x.start) {
 		return refuse(reason, nil)
 	}

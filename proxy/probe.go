@@ -103,7 +103,7 @@ func (p *probe) policy(context.Context) (string, *refusal) {
 	adm := p.s.deps.Policy().Connect(p.ask.ID, p.ask.Evidence, p.ask.Target, p.ask.At)
 	switch {
 	case adm.Verdict == policy.Deny:
-		return "", refuse(adm.Reason, nil)
+		return "", refuse(adm.Reason, nil).by(adm.Revoked)
 	case adm.Verdict == policy.Tunnel:
 		p.dest = adm.Destination
 		return "tunnelled unread; no credential and no path rules apply", nil
@@ -120,7 +120,7 @@ func (p *probe) policy(context.Context) (string, *refusal) {
 		return "", refuse(p.decision.Reason, fmt.Errorf("it is %q in the built-in list", id))
 	}
 	if p.decision.Verdict != policy.Allow {
-		return "", refuse(orReason(p.decision.Reason, policy.ReasonNotLoaded), nil)
+		return "", refuse(orReason(p.decision.Reason, policy.ReasonNotLoaded), nil).by(p.decision.Revoked)
 	}
 	if reason, why := PreviewQuery(p.query, p.decision.Rule); reason != "" {
 		return "", refuse(reason, errors.New(why))

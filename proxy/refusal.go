@@ -5,6 +5,8 @@ package proxy
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -190,6 +192,23 @@ func (r *refusal) Error() string {
 func (r *refusal) Unwrap() error { return r.err }
 
 func refuse(reason policy.Reason, err error) *refusal { return &refusal{reason: reason, err: err} }
+
+// by adds to a refusal, for the record, the label of the revocation that it is due to; ""
+// where none is.
+func (r *refusal) by(label string) *refusal {
+	if label != "" {
+		r.err = errors.New(label)
+	}
+	return r
+}
+
+// nowDenied ends what policy has allowed before.
+func nowDenied(reason policy.Reason, label string) *refusal {
+	if label != "" {
+		return refuse(reasonRevoked, nil).by(label)
+	}
+	return refuse(reasonRevoked, fmt.Errorf("now %s", reason))
+}
 
 // info finds the words of a reason. An unknown one is told as a 403 without words, so
 // that a reason that somebody forgot to list still refuses.

@@ -5,7 +5,6 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -81,7 +80,7 @@ func (x *exchange) recheck(p *policy.Policy, l Limits, now time.Time) error {
 	ask := x.ask
 	ask.At = now
 	if d := p.Request(ask); d.Verdict != policy.Allow && !d.Observed {
-		return refuse(reasonRevoked, fmt.Errorf("now %s", d.Reason))
+		return nowDenied(d.Reason, d.Revoked)
 	}
 	if age > longAfter {
 		x.markStarted(now)

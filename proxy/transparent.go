@@ -290,11 +290,11 @@ func (k *capture) decide() *refusal {
 func (k *capture) ask() *refusal {
 	c := k.a.conn
 	adm := c.connect(k.p, c.admitted)
-	c.dest, c.workInfo, c.verdict = adm.Destination, adm.Workload, adm.Verdict
+	c.judged(adm)
 	k.a.verdict, k.a.rule = adm.Verdict, adm.Rule
 	switch {
 	case adm.Verdict == policy.Deny:
-		return k.denied(adm.Reason)
+		return k.denied(adm.Reason).by(adm.Revoked)
 	case c.speaks == openedHTTP && c.dest == nil: // plain text is never forwarded, but to an address that is listed
 		return k.denied(policy.ReasonUnlistedHost)
 	}

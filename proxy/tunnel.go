@@ -6,7 +6,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -113,7 +112,7 @@ func (t *pipe) recheck(p *policy.Policy, l Limits, now time.Time) error {
 	adm := t.c.connect(p, now)
 	switch {
 	case adm.Verdict != policy.Tunnel:
-		return refuse(reasonRevoked, fmt.Errorf("now %s", adm.Reason))
+		return nowDenied(adm.Reason, adm.Revoked)
 	case now.Sub(t.start) > maxStream(adm.Rule, l):
 		return refuse(reasonMaxStream, nil)
 	}

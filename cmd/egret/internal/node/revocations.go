@@ -47,6 +47,15 @@ func (r Revocation) Subject() string {
 	return "policy " + r.Policy
 }
 
+// label is how records name it.
+func (r Revocation) label() string {
+	text := fmt.Sprintf("revocation %d of %s", r.Number, r.Subject())
+	if r.Reason != "" {
+		text += ": " + r.Reason
+	}
+	return text
+}
+
 const (
 	maxRevocations  = 10_000
 	maxRevokeReason = 256
@@ -76,7 +85,7 @@ func (r Revocation) check() error {
 // of is the form that policy takes. check has passed.
 func (r Revocation) of() policy.Revocation {
 	id, _ := spiffeid.FromString(r.ID)
-	return policy.Revocation{ID: id, Workload: r.Workload, Credential: r.Credential, Policy: r.Policy}
+	return policy.Revocation{ID: id, Workload: r.Workload, Credential: r.Credential, Policy: r.Policy, Label: r.label()}
 }
 
 // revocations are those in force. They outlive a reload, and a restart where they have a

@@ -66,7 +66,8 @@ func TestRevokeHoldsUntilLifted(t *testing.T) {
 	eventually(t, "the records", func() bool {
 		text := e.records()
 		return strings.Contains(text, `revoked workload nightly-dashboard number=1`) && strings.Contains(text, "lifted workload") &&
-			strings.Contains(text, `"reason":"revoked"`)
+			strings.Contains(text, `"reason":"revoked"`) &&
+			strings.Contains(text, `"detail":"revocation 1 of workload nightly-dashboard: INC-1"`)
 	})
 }
 
