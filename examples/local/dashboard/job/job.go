@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
 const (
@@ -110,12 +111,24 @@ func call(ctx context.Context, method, url string, body []byte, into any) error 
 	return json.Unmarshal(answer, into)
 }
 
-// refusal says what went wrong. A proxy that refuses for reasons of access says so in
-// the header Egret-Decision, so that nobody looks for the fault in this code.
+// refusal says what went wrong. A proxy that refuses says why in the header
+// Egret-Decision, so that nobody looks for the fault in this code.
 func refusal(req *http.Request, resp *http.Response, body []byte) error {
 	what := fmt.Sprintf("%s %s: %s", req.Method, req.URL.Redacted(), resp.Status)
 	if d := resp.Header.Get("Egret-Decision"); d != "" {
-		what += "\n  this is about access, not about code: " + d
+		what += "\n  " + concern(d) + ": " + d
 	}
 	return fmt.Errorf("%s\n  %s", what, bytes.TrimSpace(body))
+}
+
+// concern says whom the layer that refused belongs to.
+func concern(decision string) string {
+	layer, _, _ := strings.Cut(decision, ";")
+	switch layer {
+	case "identity", "policy", "target", "credential":
+		return "this is about access, not about code"
+	case "upstream", "upstream-auth":
+		return "this is about the network or the service, not about code"
+	}
+	return "the proxy says"
 }

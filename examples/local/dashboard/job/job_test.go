@@ -164,6 +164,25 @@ func TestRefusalOfEgretIsAboutAccess(t *testing.T) {
 	}
 }
 
+func TestRefusalNamesWhomItConcerns(t *testing.T) {
+	for decision, want := range map[string]string{
+		"identity; reason=no_svid; id=01":                "about access",
+		"policy; reason=revoked; id=01":                  "about access",
+		"target; reason=not_listed; id=01":               "about access",
+		"credential; reason=provider_unreachable; id=01": "about access",
+		"upstream; reason=dns; id=01":                    "about the network or the service, not",
+		"upstream-auth; reason=credential_refused; id=1": "about the network or the service, not",
+		"proxy; reason=drain; id=01":                     "the proxy says: proxy; reason=drain",
+	} {
+		r := httptest.NewRequest("GET", "https://api.qase.io/v1/project", nil)
+		resp := &http.Response{Status: "502 Bad Gateway", Header: http.Header{"Egret-Decision": {decision}}}
+		got := refusal(r, resp, nil).Error()
+		if !strings.Contains(got, want) || strings.Contains(got, "about access") != (want == "about access") {
+			t.Errorf("%s: %s", decision, got)
+		}
+	}
+}
+
 func TestCount(t *testing.T) {
 	for name, tc := range map[string]struct {
 		attempts map[int][]string
