@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -74,7 +75,7 @@ func (o *revokeOptions) run(cmd *cobra.Command) error {
 	}
 	defer slow(cmd.ErrOrStderr(), "waiting for the egret at %s", socket)()
 	call := func(method, path string, in, out any) error {
-		return ops.Do(cmd.Context(), ops.Dial(socket), ops.Call{Method: method, Path: "/v1/revocations" + path, In: in, Out: out})
+		return plain(ops.Do(cmd.Context(), ops.Dial(socket), ops.Call{Method: method, Path: "/v1/revocations" + path, In: in, Out: out}))
 	}
 	w := cmd.OutOrStdout()
 	switch {
@@ -99,6 +100,15 @@ func (o *revokeOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	return o.outcome(cmd.ErrOrStderr(), r)
+}
+
+// plain is what egret says of a mistake in the question, without the status of its answer.
+func plain(err error) error {
+	var c *ops.CallError
+	if errors.As(err, &c) && c.Status/100 == 4 {
+		return errors.New(c.Message)
+	}
+	return err
 }
 
 // show prints v for machines, or has it printed for people.

@@ -4,15 +4,19 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/internal/levenshtein"
 	"github.com/egret-proxy/egret/internal/ops"
 	"github.com/egret-proxy/egret/policy"
 )
@@ -51,8 +55,8 @@ func (n *Node) Revoke(ctx context.Context, r Revocation, once bool) (Revoked, er
 	if err := r.check(); err != nil {
 		return Revoked{}, err
 	}
-	if !n.knows(r) {
-		return Revoked{}, fmt.Errorf("%w: %s", errUnknownSubject, r.Subject())
+	if err := n.knows(r); err != nil {
+		return Revoked{}, err
 	}
 	begin := time.Now()
 	out := Revoked{Revocation: r, Once: once, Until: "new values may be got at once"}
@@ -108,25 +112,63 @@ func (n *Node) enforce() {
 	n.policy.Store(n.policy.Load().Revoke(n.revoked.policies()))
 }
 
-// knows reports whether the policy in force has what a revocation names. A SPIFFE ID
+// knows is an error where the policy in force has not what a revocation names. A SPIFFE ID
 // needs no Workload: it may be about to get one.
-func (n *Node) knows(r Revocation) bool {
-	p := n.policy.Load()
+func (n *Node) knows(r Revocation) error {
 	if r.ID != "" {
-		return true
+		return nil
 	}
-	for _, b := range p.Bindings() {
-		if r.Workload != "" && b.Workload.Name == r.Workload {
-			return true
+	name, known := cmp.Or(r.Workload, r.Credential, r.Policy), n.names(r)
+	if slices.Contains(known, name) {
+		return nil
+	}
+	if near := nearest(name, known); near != "" {
+		return fmt.Errorf("%w: %s; did you mean %s?", errUnknownSubject, r.Subject(), near)
+	}
+	return fmt.Errorf("%w: %s", errUnknownSubject, r.Subject())
+}
+
+// names are those of the kind that r names.
+func (n *Node) names(r Revocation) (names []string) {
+	p := n.policy.Load()
+	if r.Workload != "" {
+		for _, b := range p.Bindings() {
+			names = append(names, b.Workload.Name)
 		}
+		return names
 	}
 	for _, rule := range p.Rules() {
-		if r.Policy != "" && rule.Policy == r.Policy || r.Credential != "" && rule.Credential != nil && rule.Credential.Name == r.Credential {
-			return true
+		switch {
+		case r.Policy != "":
+			names = append(names, rule.Policy)
+		case rule.Credential != nil:
+			names = append(names, rule.Credential.Name)
 		}
 	}
-	return false
+	return names
 }
+
+// nearest is what may have been meant: a name that differs in up to a third of its letters,
+// else one that name is a part of. Empty: none.
+func nearest(name string, known []string) string {
+	if len(name) > maxNear {
+		return ""
+	}
+	best, bound := "", max(1, len(name)/3)+1
+	for _, k := range known {
+		if d := levenshtein.Distance(name, k); d < bound {
+			best, bound = k, d
+		}
+	}
+	if i := slices.IndexFunc(known, func(k string) bool { return strings.Contains(k, name) }); best == "" && i >= 0 {
+		best = known[i]
+	}
+	return best
+}
+
+// maxNear bounds the names for which a neighbour is looked for: the distance costs the
+// product of the lengths.
+const maxNear = 64
 
 func (n *Node) handleRevoke(w http.ResponseWriter, r *http.Request) {
 	var ask RevokeRequest

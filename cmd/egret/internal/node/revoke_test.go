@@ -130,6 +130,19 @@ func TestRevokeDropsAndCuts(t *testing.T) {
 	}
 }
 
+func TestNearest(t *testing.T) {
+	t.Parallel()
+	known := []string{"nightly-dashboard", "billing", "billing-export"}
+	for name, want := range map[string]string{
+		"nightly-dashbord": "nightly-dashboard", "dashboard": "nightly-dashboard", "biling": "billing", "export": "billing-export",
+		"payroll": "", strings.Repeat("x", 65): "",
+	} {
+		if got := nearest(name, known); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestRevokeRefusesMistakes(t *testing.T) {
 	t.Parallel()
 	e := start(t, newWorld(t, embedded.Options{})).ready()
@@ -140,7 +153,7 @@ func TestRevokeRefusesMistakes(t *testing.T) {
 	}{
 		"nothing":      {RevokeRequest{}, 400, "exactly one"},
 		"two":          {RevokeRequest{Workload: "a", Policy: "b"}, 400, "exactly one"},
-		"no such":      {RevokeRequest{Workload: "nightly-dashbord"}, 404, "nothing of that name"},
+		"no such":      {RevokeRequest{Workload: "nightly-dashbord"}, 404, "workload nightly-dashbord; did you mean nightly-dashboard?"},
 		"no such cred": {RevokeRequest{Credential: "x"}, 404, "nothing of that name"},
 		"no such pol":  {RevokeRequest{Policy: "x"}, 404, "nothing of that name"},
 		"bad ID":       {RevokeRequest{ID: "dashboard"}, 400, "scheme"},
