@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os/user"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -51,7 +53,7 @@ Pods in the host's network are refused: they cannot be told apart.`,
 		Example: `  egret steer --user egret --namespaces /run/netns
   egret steer --user egret                        pods come by the CNI plugin
   egret steer list`,
-		Args: cobra.NoArgs,
+		Args: steerArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fl := cmd.Flags()
@@ -78,7 +80,7 @@ func newSteerList() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var pods []steering.Pod
 			if err := ops.Do(cmd.Context(), ops.Dial(control), ops.Call{Method: http.MethodGet, Path: "/v1/pods", Out: &pods}); err != nil {
-				return err
+				return steerError(err)
 			}
 			if out.json() {
 				return out.write(cmd.OutOrStdout(), pods)
@@ -89,6 +91,29 @@ func newSteerList() *cobra.Command {
 	cmd.Flags().StringVar(&control, "control", steering.DefaultControl, "control socket of egret steer")
 	out.flag(cmd)
 	return cmd
+}
+
+// steerArgs takes none, and knows what is looked for most.
+func steerArgs(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case strings.HasSuffix(args[0], "cni"):
+		return usagef("%q is not a command of %s: the CNI plugin is this program under the name egret-cni", args[0], cmd.CommandPath())
+	}
+	return usagef("%q is not a command of %s; there is: list", args[0], cmd.CommandPath())
+}
+
+// steerError puts what package ops says of egret run's socket into the words of this one.
+func steerError(err error) error {
+	var dial *ops.DialError
+	switch {
+	case !errors.As(err, &dial):
+		return err
+	case errors.Is(dial.Err, fs.ErrPermission):
+		return fmt.Errorf("the control socket %q may not be opened by this user: run as root", dial.Socket)
+	}
+	return fmt.Errorf("no egret steer answers on %q: is it running? (systemctl status egret-steer)", dial.Socket)
 }
 
 func printPods(w io.Writer, pods []steering.Pod) error {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -42,10 +43,18 @@ func (f *steerFlags) run(cmd *cobra.Command) error {
 		Backend: redirect.Backend(f.redirect.backend), Redirect: o, Log: log,
 	})
 	if err != nil {
-		return err
+		return folderHint(err)
 	}
 	log.Info("steering", "socket", f.socket, "control", f.control, "namespaces", f.namespaces, "uid", uid)
 	return s.Run(cmd.Context())
+}
+
+// folderHint says why root is denied a folder.
+func folderHint(err error) error {
+	if errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("%w (egret steer gives up CAP_DAC_OVERRIDE, so it may write only where root may by the file mode: let root own the folders of --socket, --control and --state)", err)
+	}
+	return err
 }
 
 // capabilities are those that egret steer keeps.
