@@ -23,12 +23,13 @@ func newCARotate() *cobra.Command {
 		Long: `Replace the root in three steps, so that no client ever meets a root that it does
 not know yet:
 
-  egret ca rotate            makes the next root and adds it to ca.pem. Give ca.pem to
-                             every client. The present root goes on signing.
+  egret ca rotate            makes the next root and adds it to ca.pem. Make the files of
+                             clients from it (egret ca bundle) and give them to every
+                             client. The present root goes on signing.
   egret ca rotate --promote  the next root signs from now on, the old key is destroyed.
                              Issue every intermediate anew.
   egret ca rotate --finish   takes the old root out of ca.pem, once no intermediate of
-                             it is in use. Give ca.pem to every client.`,
+                             it is in use. Make and give the files of clients again.`,
 		Example: `  egret ca rotate --root ca/
   egret ca rotate --root ca/ --domains slack.com,github.com,datadoghq.com
   egret ca rotate --root ca/ --promote
@@ -63,10 +64,11 @@ func caRotate(w io.Writer, dir string, opt certs.RootOptions) error {
 	if err != nil {
 		return withHint(err, "a rotation is under way; go on with: egret ca rotate --promote")
 	}
-	return sayf(w, `made the next root for %s, until %s
-  %s now holds both roots
+	return sayf(w, `made the next root for %[1]s, until %[2]s
+  %[3]s now holds both roots
 
-next: give ca.pem to every client, then: egret ca rotate --root %s --promote
+next: egret ca bundle --ca %[3]s --out trust/, give trust/ to every client, and when all
+have it: egret ca rotate --root %[4]s --promote
 `, strings.Join(next.Certificate().PermittedDNSDomains, ", "), utcDay(next.Certificate().NotAfter), filepath.Join(dir, "ca.pem"), dir)
 }
 
@@ -85,5 +87,8 @@ func caFinish(w io.Writer, dir string) error {
 	if err := certs.RootDir(dir).Finish(); err != nil {
 		return err
 	}
-	return sayf(w, "the old root is out of %s\n\nnext: give ca.pem to every client\n", filepath.Join(dir, "ca.pem"))
+	return sayf(w, `the old root is out of %[1]s
+
+next: egret ca bundle --ca %[1]s --out trust/, and give trust/ to every client
+`, filepath.Join(dir, "ca.pem"))
 }
