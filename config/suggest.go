@@ -48,5 +48,10 @@ func nearest(name string, known []string) string {
 
 // fold makes client_secret, client-secret and ClientSecret equal to clientSecret.
 func fold(s string) string {
-	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(s))
+	return strings.ToLower(strings.Map(func(r rune) rune {
+		if r == '_' || r == '-' {
+			return -1
+		}
+		return r
+	}, s))
 }

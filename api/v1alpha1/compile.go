@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"crypto/x509"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -125,6 +126,8 @@ type compiler struct {
 
 	patterns map[*workload]policy.IDPattern
 	compiled []CompiledCredential
+	guesses  int
+	compared int // pairs of rules
 }
 
 func newCompiler(objs []Object, opt Options) *compiler {
@@ -206,15 +209,19 @@ func inOrder[T, C any](names map[string]*unit[T, C]) []*unit[T, C] {
 	return out
 }
 
+// maxGuesses is for how many broken references a name is looked for that may be meant:
+// each of them costs as much as there are names.
+const maxGuesses = 100
+
 // find looks up a reference and reports what is missing.
 func find[T, C any](c *compiler, names map[string]*unit[T, C], ref reference) *unit[T, C] {
 	u := names[ref.name]
 	if u == nil && validName(ref.name) { // otherwise Validate has said so
-		var known []string
-		for _, k := range inOrder(names) {
-			known = append(known, k.name)
+		hint := ""
+		if c.guesses++; c.guesses <= maxGuesses {
+			hint = didYouMean(ref.name, slices.Sorted(maps.Keys(names)))
 		}
-		c.fault(ref.from, Fault{ref.path, ref.name, "must name a " + ref.kind + " that exists", didYouMean(ref.name, known)})
+		c.fault(ref.from, Fault{ref.path, ref.name, "must name a " + ref.kind + " that exists", hint})
 	}
 	return u
 }

@@ -85,25 +85,50 @@ func (c *compiler) sameRequests() {
 	}
 }
 
-// contradictions looks at the policies of one workload and destination.
+// maxCompared is how many pairs of rules are compared: what about a second is enough for.
+const maxCompared = 2_000_000
+
+// answer is what a policy does with the requests that it covers.
+type answer struct{ credential, mode string }
+
+func answerOf(p *accessPolicy) answer {
+	return answer{p.spec.Spec.Credential, cmp.Or(p.spec.Spec.Mode, "enforce")}
+}
+
+// contradictions looks at the policies of one workload and destination. Those that
+// answer alike need not be compared, and most do.
 func (c *compiler) contradictions(group []*accessPolicy) {
-	for i, p := range group {
-		for _, earlier := range group[:i] {
-			if sameAnswer(p, earlier) {
-				continue
-			}
-			if a, b := meeting(p, earlier); a != nil {
-				c.fault(p.index, Fault{"spec.allow", a.PathTemplate, "must not cover a request that another policy decides with another credential or mode",
-					fmt.Sprintf("policy %s covers %s", earlier.name, b.PathTemplate)})
+	alike := map[answer][]*accessPolicy{}
+	var order []answer
+	for _, p := range group {
+		mine := answerOf(p)
+		for _, other := range order {
+			if other != mine && !c.contradicted(p, alike[other]) {
+				return
 			}
 		}
+		if alike[mine] == nil {
+			order = append(order, mine)
+		}
+		alike[mine] = append(alike[mine], p)
 	}
 }
 
-// sameAnswer reports whether two policies decide alike whatever the request.
-func sameAnswer(a, b *accessPolicy) bool {
-	x, y := &a.spec.Spec, &b.spec.Spec
-	return x.Credential == y.Credential && cmp.Or(x.Mode, "enforce") == cmp.Or(y.Mode, "enforce")
+// contradicted compares a policy with earlier ones that answer otherwise. It is false
+// where that is too much, which is a fault.
+func (c *compiler) contradicted(p *accessPolicy, others []*accessPolicy) bool {
+	for _, earlier := range others {
+		if c.compared += len(p.out) * len(earlier.out); c.compared > maxCompared {
+			c.fault(p.index, Fault{"spec.allow", "", fmt.Sprintf("must not make more than %d pairs of rules that grant one workload the same destination with different credentials or modes", maxCompared),
+				"fewer, wider rules, or another workload"})
+			return false
+		}
+		if a, b := meeting(p, earlier); a != nil {
+			c.fault(p.index, Fault{"spec.allow", a.PathTemplate, "must not cover a request that another policy decides with another credential or mode",
+				fmt.Sprintf("policy %s covers %s", earlier.name, b.PathTemplate)})
+		}
+	}
+	return true
 }
 
 // meeting returns a rule of each that some request meets both of, or nil.

@@ -4,6 +4,7 @@
 package v1alpha1
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -17,6 +18,9 @@ import (
 )
 
 const interceptNever = "never"
+
+// MaxHosts is how many hosts one Destination can list.
+const MaxHosts = 10_000
 
 func (s *DestinationSpec) tunnelled() bool { return s.Intercept == interceptNever }
 
@@ -53,7 +57,12 @@ func (f *faults) hosts(s *DestinationSpec) []string {
 	if len(s.Hosts) == 0 {
 		f.add(Fault{path, "", "is required", "list the host names of the SaaS"})
 	}
+	if len(s.Hosts) > MaxHosts {
+		f.add(Fault{path, strconv.Itoa(len(s.Hosts)), fmt.Sprintf("must be at most %d hosts", MaxHosts), "make a second destination"})
+		return nil
+	}
 	var out []string
+	seen := make(map[string]bool, len(s.Hosts))
 	for i, h := range s.Hosts {
 		name, err := policy.ParseHostPattern(h)
 		switch {
@@ -64,9 +73,10 @@ func (f *faults) hosts(s *DestinationSpec) []string {
 			f.add(Fault{at(path, i), h, "must be a name: an IP address cannot be intercepted", "name the host, or set intercept: never"})
 		case openWildcard(name):
 			f.add(Fault{at(path, i), h, "must not be a wildcard under which anybody can register a name", "list the names that you mean"})
-		case slices.Contains(out, name):
+		case seen[name]:
 			f.bad(at(path, i), h, "must stand only once in the list")
 		}
+		seen[name] = true
 		out = append(out, name)
 	}
 	return out
