@@ -54,7 +54,7 @@ func (s *signers) issue(host string, pub crypto.PublicKey, ttl time.Duration) ([
 	}
 	leaf, err := ca.leaf(host, pub, ttl)
 	if err != nil {
-		return nil, fmt.Errorf("leaf for %q: %w", host, err)
+		return nil, err // the authority says of which host
 	}
 	chain := [][]byte{leaf}
 	for _, c := range ca.Chain() {

@@ -5,6 +5,7 @@ package ops
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,6 +28,14 @@ type Check struct {
 	// Advisory: a failure is shown, and egret is ready all the same.
 	Advisory bool
 }
+
+// Advise makes the error of a check that is not advisory one that is: what will fail
+// unless somebody acts, and has not yet.
+func Advise(err error) error { return &advice{err} }
+
+type advice struct{ error }
+
+func (a *advice) Unwrap() error { return a.error }
 
 // Version is what /version tells.
 type Version struct {
@@ -100,7 +109,7 @@ func (m *Metrics) ready(w http.ResponseWriter, _ *http.Request) {
 		switch {
 		case err == nil:
 			fmt.Fprintf(&lines, "%s: ok\n", c.Name)
-		case c.Advisory:
+		case c.Advisory || isAdvice(err):
 			fmt.Fprintf(&lines, "%s: degraded: %s\n", c.Name, escape.Terminal(err.Error()))
 		default:
 			fmt.Fprintf(&lines, "%s: failed: %s\n", c.Name, escape.Terminal(err.Error()))
@@ -108,6 +117,11 @@ func (m *Metrics) ready(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 	writeText(w, status, head+lines.String())
+}
+
+func isAdvice(err error) bool {
+	_, is := errors.AsType[*advice](err)
+	return is
 }
 
 // run takes a check that panics for one that fails.

@@ -110,6 +110,8 @@ func TestReadyNamesWhatFails(t *testing.T) {
 		"one fails": {[]Check{{Name: "policy", Run: well}, {Name: "audit", Run: ill}}, 503,
 			"not ready\npolicy: ok\naudit: failed: no space left on device\\x1b[2J\n"},
 		"advisory": {[]Check{{Name: "audit", Run: ill, Advisory: true}}, 200, "ready\naudit: degraded: no space left on device\\x1b[2J\n"},
+		"advice": {[]Check{{Name: "ca", Run: func() error { return Advise(errors.New("it ends soon")) }}, {Name: "audit", Run: well}}, 200,
+			"ready\nca: degraded: it ends soon\naudit: ok\n"},
 		"panics": {[]Check{{Name: "spiffe", Run: func() error { panic("secret") }}}, 503,
 			"not ready\nspiffe: failed: the check itself failed (string)\n"},
 	} {

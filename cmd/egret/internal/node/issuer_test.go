@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/egret-proxy/egret/certs"
 	"github.com/egret-proxy/egret/cmd/egret/internal/nodetest"
@@ -20,7 +21,13 @@ import (
 // issue writes an intermediate for the destinations of the world, key first.
 func issue(t *testing.T, w *nodetest.World, root *certs.CA) {
 	t.Helper()
-	ca, err := root.Intermediate(certs.IntermediateOptions{Hosts: []string{"slack.com", "api.qase.io", "api.pagerduty.com"}})
+	issueFor(t, w, root, 0)
+}
+
+// issueFor is issue with a lifetime, 0 for that by default.
+func issueFor(t *testing.T, w *nodetest.World, root *certs.CA, ttl time.Duration) {
+	t.Helper()
+	ca, err := root.Intermediate(certs.IntermediateOptions{Hosts: []string{"slack.com", "api.qase.io", "api.pagerduty.com"}, TTL: ttl})
 	check(t, err)
 	key, err := ca.EncodeKey()
 	check(t, err)
@@ -73,6 +80,62 @@ func TestIntermediatesAreFollowed(t *testing.T) {
 	eventually(t, "the failed load", func() bool { return e.metric("egret_policy_reload_success") == "0" })
 	if got := e.issuerOf("api.qase.io"); got != second {
 		t.Errorf("a broken chain changed the issuer to %s", got)
+	}
+}
+
+// An intermediate that has ended makes egret not ready, and the log says so once, however
+// many connections fail for it; a new one mends it.
+func TestAnIntermediateThatHasEnded(t *testing.T) {
+	t.Parallel()
+	w, root := fileWorld(t)
+	issueFor(t, w, root, 4*time.Second)
+	e := start(t, w).ready()
+	if status, text := e.page("/readyz"); status != http.StatusOK || !strings.Contains(text, "ca: degraded: an intermediate of the CA ends in ") {
+		t.Errorf("while it lives: %d %s", status, text)
+	}
+	eventually(t, "the end", func() bool { status, _ := e.page("/readyz"); return status == http.StatusServiceUnavailable })
+	if _, text := e.page("/readyz"); !strings.Contains(text, "ca: failed: an intermediate of the CA has ended, at 2") {
+		t.Error(text)
+	}
+	for range 3 {
+		if a := ask(t, e.client("sidecar"), projects); a.status != 0 {
+			t.Errorf("served: %+v", a)
+		}
+	}
+	eventually(t, "the records", func() bool { return strings.Count(e.records(), `"reason":"no_certificate"`) >= 3 })
+	eventually(t, "the log", func() bool { return strings.Contains(e.log.String(), "the CA cannot sign for all its hosts") })
+	if n := strings.Count(e.log.String(), "has ended, at"); n != 1 {
+		t.Errorf("logged %d times", n)
+	}
+	if text := e.records(); strings.Contains(text, `leaf for \"api.qase.io\": leaf for`) || !strings.Contains(text, `leaf for \"api.qase.io\": the intermediate has expired at`) {
+		t.Error(text)
+	}
+	issue(t, w, root)
+	eventually(t, "a new intermediate", func() bool { status, _ := e.page("/readyz"); return status == http.StatusOK })
+	if a := ask(t, e.client("sidecar"), projects); a.status != http.StatusOK {
+		t.Errorf("with a new one: %+v", a)
+	}
+}
+
+// Of several intermediates one that has ended is told, and the others serve: egret stays
+// ready.
+func TestOneOfSeveralIntermediatesHasEnded(t *testing.T) {
+	t.Parallel()
+	w, root := fileWorld(t)
+	ca, err := root.Intermediate(certs.IntermediateOptions{Hosts: []string{"files.slack.com"}, TTL: 3 * time.Second})
+	check(t, err)
+	key, err := ca.EncodeKey()
+	check(t, err)
+	check(t, w.Write("key2.pem", string(key)))
+	check(t, w.Write("chain2.pem", string(ca.EncodeChain())))
+	edit(t, w, "egret.yaml", "key: key.pem}]", "key: key.pem}, {chain: chain2.pem, key: key2.pem}]")
+	e := start(t, w).ready()
+	eventually(t, "the end", func() bool { _, text := e.page("/readyz"); return strings.Contains(text, "has ended, at") })
+	if status, text := e.page("/readyz"); status != http.StatusOK || !strings.Contains(text, "ca: degraded: an intermediate") {
+		t.Errorf("%d %s", status, text)
+	}
+	if a := ask(t, e.client("sidecar"), projects); a.status != http.StatusOK {
+		t.Errorf("the other's host: %+v", a)
 	}
 }
 

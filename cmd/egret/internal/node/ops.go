@@ -56,9 +56,6 @@ func (n *Node) serveOps(ctx context.Context, g *errgroup.Group, others *sync.Wai
 	}
 }
 
-// certWarning is how long before the end of the last intermediate /readyz says so.
-const certWarning = 7 * 24 * time.Hour
-
 // checks are what /readyz asks.
 func (n *Node) checks() []ops.Check {
 	list := []ops.Check{
@@ -66,7 +63,7 @@ func (n *Node) checks() []ops.Check {
 		{Name: "identity", Run: func() error { _, err := n.source.SVID(); return err }},
 		{Name: "audit", Advisory: n.cfg.Audit.OnFull == "drop", Run: n.journal.Healthy},
 		{Name: "policy", Advisory: true, Run: n.reload.health},
-		{Name: "ca", Advisory: true, Run: n.checkCA},
+		{Name: "ca", Run: n.checkCA},
 	}
 	for _, e := range n.entrances {
 		if pods, ok := e.listener.(steering); ok {
@@ -81,28 +78,4 @@ func (n *Node) checkDraining() error {
 		return errors.New("egret is shutting down")
 	}
 	return nil
-}
-
-// checkCA warns of intermediates that end soon: within a week, or within the last
-// quarter of a shorter life, since they are renewed at half of it.
-func (n *Node) checkCA() error {
-	if n.cfg.Certs.Issuer.Ephemeral != nil { // renews itself
-		return nil
-	}
-	left := time.Until(n.issuer.Expires())
-	if left < min(certWarning, n.caLife()/4) {
-		return fmt.Errorf("an intermediate of the CA ends in %s: run egret ca issue --replace", max(0, left).Round(time.Minute))
-	}
-	return nil
-}
-
-// caLife is the life of the intermediate that ends first.
-func (n *Node) caLife() time.Duration {
-	end := n.issuer.Expires()
-	for _, c := range n.issuer.Authorities() {
-		if c.NotAfter.Equal(end) {
-			return c.NotAfter.Sub(c.NotBefore)
-		}
-	}
-	return 0
 }

@@ -26,6 +26,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.serveOps(side, g, &others)
 	others.Go(func() { n.reload.watch(side) })
+	others.Go(func() { n.watchCA(side) })
 	others.Go(func() { n.hangups(side) })
 	others.Go(func() { n.announce(side) })
 	g.Go(func() error {
