@@ -80,12 +80,30 @@ func TestBlameAnswersWhoseFaultItIs(t *testing.T) {
 		"access: policy does not grant this":                                     {Layer: "policy", Status: 403},
 		"access: the credential, not the code":                                   {Layer: "upstream-auth", Status: 401},
 		"the way to the SaaS, or the SaaS":                                       {Layer: "upstream", Status: 502},
+		"egret itself: tell its operator; neither the code nor the access":       {Layer: "target", Reason: "no_certificate"},
+		"the call on the admin socket":                                           {Layer: "admin", Status: 404},
 		"a limit of this node":                                                   {Layer: "limit", Status: 431},
 		"the client":                                                             {Layer: "client"},
 	} {
 		if got := blame(&r); got != want {
 			t.Errorf("%+v: %q, want %q", r, got, want)
 		}
+	}
+}
+
+// A record of what only the operator can mend sends nobody to the workload's owner.
+func TestRecordOfTheOperatorsFaultNamesNoOwner(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	r := audit.Record{ID: "k7", Kind: audit.KindHandshake, Verdict: "deny", Layer: "target", Reason: "no_certificate", Owner: "qa@acme.example"}
+	printRecord(&out, &r)
+	if text := out.String(); strings.Contains(text, "qa@") || !strings.Contains(text, "fault of    egret itself") {
+		t.Error(text)
+	}
+	out.Reset()
+	r.Reason = "unlisted_host"
+	if printRecord(&out, &r); !strings.Contains(out.String(), "qa@acme.example") {
+		t.Error(out.String())
 	}
 }
 

@@ -77,7 +77,7 @@ func printRecord(w io.Writer, r *audit.Record) {
 	}
 	rows := [][2]string{
 		{"id", r.ID}, {"when", r.Time.UTC().Format(time.RFC3339Nano)}, {"kind", r.Kind}, {"who", who}, {"what", strings.TrimSpace(r.Method + " " + r.Host + " " + r.PathTemplate)}, {"operation", r.Operation},
-		{"verdict", r.Verdict}, {"reason", reason}, {"detail", r.Detail}, {"policy", r.Policy}, {"owner", r.Owner},
+		{"verdict", r.Verdict}, {"reason", reason}, {"detail", r.Detail}, {"policy", r.Policy}, {"owner", ownerOf(r)},
 		{"credential", strings.TrimSpace(r.Credential + " " + r.Fingerprint)}, {"status", statusText(r.Status)}, {"fault of", blame(r)},
 		{"upstream", strings.TrimSpace(r.UpstreamIP + " " + r.UpstreamID)},
 		{"time", fmt.Sprintf("total %s, of it identity %s, policy %s, credential %s, upstream %s", r.TTotal, r.TIdentity, r.TPolicy, r.TCredential, r.TUpstream)},
@@ -94,8 +94,24 @@ func statusText(n int) string {
 	return fmt.Sprintf("%d %s", n, http.StatusText(n))
 }
 
+// ownerOf is who can be asked about the record: nobody where only egret's operator can help.
+func ownerOf(r *audit.Record) string {
+	if operators(r) {
+		return ""
+	}
+	return r.Owner
+}
+
+// operators reports whether a refusal is due to egret's own state.
+func operators(r *audit.Record) bool {
+	return r.Layer == "target" && r.Reason == "no_certificate" || r.Layer == "policy" && r.Reason == "not_loaded"
+}
+
 // blame answers the question of 5 a.m.: is it the code or the access?
 func blame(r *audit.Record) string {
+	if operators(r) {
+		return "egret itself: tell its operator; neither the code nor the access"
+	}
 	switch r.Layer {
 	case "":
 		if r.Status >= http.StatusBadRequest {
@@ -110,6 +126,8 @@ func blame(r *audit.Record) string {
 		return "access: the credential, not the code"
 	case "upstream":
 		return "the way to the SaaS, or the SaaS"
+	case "admin":
+		return "the call on the admin socket"
 	case "limit":
 		return "a limit of this node"
 	}
