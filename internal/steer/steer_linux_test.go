@@ -258,9 +258,7 @@ func TestSteer(t *testing.T) {
 			}
 		}
 	}
-	if err := w.r.Health(); err != nil {
-		t.Error(err)
-	}
+	eventually(t, "the Receiver to be in step", func() bool { return w.r.Health() == nil })
 	if got := w.m.Status(); len(got) != 2 || got[0].State != "served" || got[0].NetNS == got[1].NetNS || !slices.Contains(w.rules.cookies, got[0].NetNS) {
 		t.Errorf("%+v, rules in %v", got, w.rules.cookies)
 	}
