@@ -6,6 +6,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -48,6 +49,7 @@ type clientConn struct {
 	proto    string       // what the handshake agreed on, as ALPN names it
 	shaking  *lastBytes   // of what the client sends while it shakes hands; nil before and after
 	requests atomic.Int64
+	over     atomic.Bool // a body was left unread: nothing behind it can be told apart from it
 
 	mu      sync.Mutex
 	live    map[running]struct{}
@@ -57,6 +59,9 @@ type clientConn struct {
 
 // Read counts what the client sends.
 func (c *clientConn) Read(p []byte) (int, error) {
+	if c.over.Load() {
+		return 0, io.EOF
+	}
 	n, err := c.Conn.Read(p)
 	c.in.Add(int64(n))
 	if c.shaking != nil {
@@ -186,7 +191,7 @@ func (t *connTable) admit(c *clientConn) error {
 	}
 	t.byID[c.workload.ID]++
 	t.conns[c] = struct{}{}
-	c.closeFn = func() { t.release(c); t.count.Add(-1) }
+	c.closeFn = func() { t.count.Add(-1); t.release(c) } // in this order: a drain waits for the table
 	return nil
 }
 
@@ -214,6 +219,12 @@ func (t *connTable) drain() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.draining = true
+}
+
+func (t *connTable) isDraining() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.draining
 }
 
 // streams counts the upgraded connections and tunnels that are still open.

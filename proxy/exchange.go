@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -50,10 +49,11 @@ type exchange struct {
 	unread error     // why nothing could be read of what the request does
 
 	bodyIn   atomic.Int64
-	bodyDone atomic.Bool // read to its end, or as far as it came
-	bodyErr  atomic.Bool // reading the client's body failed
-	bodyEnd  atomic.Bool // the upstream wants no more of it
-	readErr  error       // reading the upstream's body failed
+	bodyWait atomic.Int64 // since when a read of the client's body waits, in Unix nanoseconds; 0: none does
+	bodyDone atomic.Bool  // read to its end
+	bodyErr  atomic.Bool  // reading the client's body failed
+	bodyEnd  atomic.Bool  // the upstream wants no more of it
+	readErr  error        // reading the upstream's body failed
 	upgraded atomic.Bool
 
 	ctx  context.Context
@@ -107,6 +107,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c == nil {
 		panic("proxy: request outside an admitted connection")
 	}
+	if c.over.Load() { // the rest of a body, not a request
+		panic(http.ErrAbortHandler)
+	}
 	s.busy.Add(1)
 	defer s.busy.Add(-1)
 	x := s.begin(c, w, r)
@@ -119,7 +122,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	for _, stage := range []func() *refusal{x.reserve, x.authority, x.decide, x.equip} {
 		if ref := stage(); ref != nil {
+			x.drainBody()
 			x.refuse(ref)
+			x.settle()
 			return
 		}
 	}
@@ -163,6 +168,9 @@ func (s *Server) begin(c *clientConn, w http.ResponseWriter, r *http.Request) *e
 		own := *r // net/http goes by the body in its own: it may have to say 100 Continue
 		x.r = &own
 		x.r.Body = &x.own.upload
+		if r.ProtoMajor == 1 { // otherwise no answer reaches a client before its body has
+			_ = http.NewResponseController(w).EnableFullDuplex()
+		}
 	}
 	x.injected = x.own.injected[:0]
 	return x
@@ -362,37 +370,8 @@ func (x *exchange) forward() {
 	if cause := x.c.cutCause(); cause != nil {
 		x.cancel(cause) // the cut came just before
 	}
-	if x.r.ProtoMajor == 1 { // otherwise an early answer never reaches a client that is still uploading
-		_ = http.NewResponseController(x.w.ResponseWriter).EnableFullDuplex()
-	}
 	x.s.forward.forward(x)
-	if x.r.ProtoMajor == 1 {
-		x.settle()
-	}
-}
-
-// Bounds of what settle reads, as net/http has them for answers without full duplex.
-const (
-	settleBytes = 256 << 10
-	settleTime  = 500 * time.Millisecond
-)
-
-// settle reads the rest of a small upload that was answered early. Closing on it would
-// reset the connection, and the client might never see the answer. With full duplex
-// net/http leaves this to the handler. A client that waits for 100 Continue is not asked
-// for its body.
-func (x *exchange) settle() {
-	if x.r.ContentLength == 0 || x.bodyDone.Load() || x.upgraded.Load() || x.ctx.Err() != nil {
-		return
-	}
-	if len(x.r.Header["Expect"]) > 0 && x.bodyIn.Load() == 0 {
-		return
-	}
-	x.w.Flush()
-	rc := http.NewResponseController(x.w.ResponseWriter)
-	_ = rc.SetReadDeadline(time.Now().Add(settleTime))
-	_, _ = io.CopyN(io.Discard, x.r.Body, settleBytes)
-	_ = rc.SetReadDeadline(time.Time{})
+	x.settle()
 }
 
 // refuse answers and notes a refusal. After the response has begun it can only cut.

@@ -115,6 +115,9 @@ func (b *trailingBody) Read(p []byte) (int, error) {
 
 // inspect looks at the response header before it goes to the client.
 func (x *exchange) inspect(resp *http.Response) error {
+	if x.isCut() { // an upstream may answer to a body that breaks off
+		return context.Cause(x.ctx)
+	}
 	cleanResponse(resp.Header, x.decision.Rule, x.cred != nil)
 	dropReflected(resp.Header, x.injected)
 	x.rec.UpstreamID = upstreamID(resp.Header)

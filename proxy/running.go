@@ -37,7 +37,12 @@ func (x *exchange) cancel(cause error) {
 	if !x.answering {
 		until = time.Now().Add(cutGrace)
 	}
-	_ = http.NewResponseController(x.w.ResponseWriter).SetWriteDeadline(until)
+	rc := http.NewResponseController(x.w.ResponseWriter)
+	_ = rc.SetWriteDeadline(until)
+	if !x.bodyDone.Load() { // the upstream's connection waits for a read of it that is under way
+		x.bodyEnd.Store(true)
+		_ = rc.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // stopReading ends a read of the client's body that is under way. An HTTP/2 upstream that
@@ -71,8 +76,11 @@ const longAfter = time.Minute
 // recheck implements running: what policy no longer allows ends now.
 func (x *exchange) recheck(p *policy.Policy, l Limits, now time.Time) error {
 	age := now.Sub(x.start)
-	if x.decision.Rule == nil || x.isCut() { // being refused, or told already
+	if x.isCut() || x.decision.Rule == nil { // told already, or being refused
 		return nil
+	}
+	if x.s.table.isDraining() && x.stalls(now) {
+		return refuse(reasonDrain, errors.New("the rest of the body does not come"))
 	}
 	if age > maxStream(x.decision.Rule, l) {
 		return refuse(reasonMaxStream, nil)
@@ -86,6 +94,17 @@ func (x *exchange) recheck(p *policy.Policy, l Limits, now time.Time) error {
 		x.markStarted(now)
 	}
 	return nil
+}
+
+// stallTime is how long a drain waits for the next bytes of a body.
+const stallTime = 3 * time.Second
+
+// stalls reports an exchange without an answer that waits for the client's body.
+func (x *exchange) stalls(now time.Time) bool {
+	since := x.bodyWait.Load()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return !x.answering && since != 0 && now.Sub(time.Unix(0, since)) > stallTime
 }
 
 func (x *exchange) isCut() bool {
@@ -150,12 +169,15 @@ type countingBody struct {
 }
 
 func (b *countingBody) Read(p []byte) (int, error) {
+	b.x.bodyWait.Store(time.Now().UnixNano())
 	n, err := b.ReadCloser.Read(p)
+	b.x.bodyWait.Store(0)
 	b.x.bodyIn.Add(int64(n))
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
 		b.x.bodyDone.Store(true)
-	}
-	if err != nil && !errors.Is(err, io.EOF) && !b.x.bodyEnd.Load() {
+	case !b.x.bodyEnd.Load():
 		b.x.bodyErr.Store(true)
 	}
 	return n, err
