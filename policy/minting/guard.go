@@ -4,8 +4,10 @@
 package minting
 
 import (
+	"cmp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/egret-proxy/egret/policy/operation"
 )
@@ -112,23 +114,43 @@ func (e *Entry) names(op string) bool {
 }
 
 // path returns the entry whose path the call's path is in one of its readings: as it is
-// split by its slashes and decoded then, and as it is once all of it is decoded.
+// split by its slashes and decoded then, and as it is once all of it is decoded; both also
+// with what stands before an encoded end only.
 func (g *Guard) path(c *Call) *Entry {
-	if !strings.Contains(c.Path, "%") {
+	if plain(c.Path) {
 		if len(g.loose) == 0 && !g.mayMatch(c.Path) {
 			return nil
 		}
 		var buf [32]string // on the stack
 		return g.reading(c, appendSegments(buf[:0], c.Path))
 	}
-	var split []string
-	for s := range strings.SplitSeq(c.Path, "/") {
-		split = appendSegment(split, decode(s))
-	}
-	if e := g.reading(c, split); e != nil {
+	whole := decode(c.Path)
+	if e := cmp.Or(g.reading(c, split(c.Path, decode)), g.reading(c, appendSegments(nil, whole))); e != nil {
 		return e
 	}
-	return g.reading(c, appendSegments(nil, decode(c.Path)))
+	if ended(whole) == whole {
+		return nil
+	}
+	first := func(s string) string { return ended(decode(s)) }
+	return cmp.Or(g.reading(c, split(c.Path, first)), g.reading(c, appendSegments(nil, ended(whole))))
+}
+
+// plain reports a path of ASCII without escapes.
+func plain(path string) bool {
+	for i := range len(path) {
+		if path[i] == '%' || path[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// split returns the segments of a path, each read in a way.
+func split(path string, read func(string) string) (out []string) {
+	for s := range strings.SplitSeq(path, "/") {
+		out = appendSegment(out, read(s))
+	}
+	return out
 }
 
 // mayMatch reports whether some segment of a path without escapes is a key, or becomes one

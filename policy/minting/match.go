@@ -6,6 +6,7 @@ package minting
 import (
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // rounds is how often a path is decoded at most: a gateway decodes once, the server
@@ -50,18 +51,33 @@ func appendSegments(out []string, path string) []string {
 }
 
 // appendSegment adds a segment as a lenient server reads it: parameters behind a
-// semicolon, spaces and full stops at its end do not count, nor does an empty one.
+// semicolon, spaces and control bytes around it and full stops at its end do not count,
+// nor does an empty one.
 func appendSegment(out []string, s string) []string {
 	if i := strings.IndexByte(s, ';'); i >= 0 {
 		s = s[:i]
 	}
-	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '.' || s[len(s)-1] == '\t') {
-		s = s[:len(s)-1]
-	}
+	s = strings.TrimLeftFunc(s, blank)
+	s = strings.TrimRightFunc(s, func(r rune) bool { return r == '.' || blank(r) })
 	if s == "" {
 		return out
 	}
 	return append(out, s)
+}
+
+// blank reports what some server trims.
+func blank(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '\ufeff' }
+
+// ends are the bytes at which a server ends a path, or a name, that it decodes before it
+// looks for them: a query, a fragment, the end of a string in C.
+const ends = "?#\x00"
+
+// ended returns what stands before the first of ends.
+func ended(s string) string {
+	if i := strings.IndexAny(s, ends); i >= 0 {
+		return s[:i]
+	}
+	return s
 }
 
 // match holds the segments of a path against those of a template. It goes back to the

@@ -245,3 +245,30 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	}
 }
+
+// A server may trim a name, or end it at an encoded query, fragment or NUL.
+func TestMUST_H11_EncodedEndsAndBlanksHideNothing(t *testing.T) {
+	for _, path := range []string{
+		"/app/installations/1/access_tokens%23", "/app/installations/1/access_tokens%23x", "/app/installations/1/access_tokens%3Fa=b/c",
+		"/app/installations/1/access_tokens%00.json", "/app/installations/1/access_tokens%0d%0a", "/app/installations/1/%09access_tokens",
+		"/app/installations/1/access_tokens%2523", "/%20app/installations%00x/1/access_tokens", "/app/installations/1/access_tokens%C2%A0",
+		"/app/installations/1/access_tokens\u00a0", "/app/installations/%23/access_tokens", "/authorizations", "/authorizations/clients/abc",
+	} {
+		if f := check("api.github.com", "POST", path); f.Entry == nil {
+			t.Errorf("%s passes", path)
+		}
+	}
+	for _, path := range []string{"/api/%20apps.connections.open", "/api/apps.connections.open%20", "/api/%01apps.connections.open%23?", "/api/migration.exchange"} {
+		if f := check("slack.com", "POST", path); f.Entry == nil {
+			t.Errorf("%s passes", path)
+		}
+	}
+	if f := check("ghe.example", "POST", "/api/v3/authorizations"); f.Entry == nil {
+		t.Error("GitHub Enterprise Server passes")
+	}
+	for _, path := range []string{"/repos/o/r/issues%23access_tokens", "/authorizations.html/x"} {
+		if f := check("api.github.com", "POST", path); f.Entry != nil {
+			t.Errorf("%s is %s", path, f.Entry.ID)
+		}
+	}
+}

@@ -5,6 +5,7 @@ package operation
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -109,12 +110,22 @@ func absent(pairs []pair, names ...string) error {
 	return nil
 }
 
+var errCharset = errors.New("a form that names its own charset, by _charset_, is read in another one by some servers")
+
+// ownCharset reports the field by which a form names its charset (HTML, 4.10.21.5).
+func ownCharset(pairs []pair) bool {
+	return slices.ContainsFunc(pairs, func(p pair) bool { return folded(p.name) == "_charset_" })
+}
+
 // readForm returns the value of one field: of the query where the method has no body, else
 // of a form or a JSON object.
 func readForm(r *Request, name string) ([]string, error) {
 	query, err := parsePairs(r.Query)
 	if err != nil {
 		return nil, err
+	}
+	if ownCharset(query) {
+		return nil, errCharset
 	}
 	if bodiless(r.Method) {
 		if err := noBody(r); err != nil {
@@ -133,6 +144,9 @@ func readForm(r *Request, name string) ([]string, error) {
 		pairs, err := parsePairs(string(r.Body))
 		if err != nil {
 			return nil, err
+		}
+		if ownCharset(pairs) {
+			return nil, errCharset
 		}
 		return named(field(pairs, name))
 	}

@@ -110,6 +110,8 @@ func TestMUST_H15_WhatCanBeReadInTwoWaysHasNoResult_Form(t *testing.T) {
 		"of a GET":              {ask{method: "GET", query: "a=1&action=read"}, "read"},
 		"identity":              {ask{body: "action=read", header: []string{"Content-Encoding", "identity"}}, "read"},
 		"JSON":                  {ask{body: `{"action":"read","x":{"action":1}}`, header: []string{"Content-Type", "=application/json"}}, "read"},
+		"charset of its own":    {ask{body: "action=read&_charset_=utf-16"}, ""},
+		"charset in the query":  {ask{method: "GET", query: "action=read&_Charset_=utf-7"}, ""},
 		"absent":                {ask{body: "x=1"}, ""},
 		"empty":                 {ask{body: "action=&x=1"}, ""},
 		"twice":                 {ask{body: "action=read&action=delete"}, ""},
