@@ -5,10 +5,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/egret-proxy/egret/certs"
+	"github.com/egret-proxy/egret/cmd/egret/internal/node"
 	"github.com/egret-proxy/egret/config"
 	"github.com/egret-proxy/egret/internal/escape"
 )
@@ -38,7 +39,7 @@ reviews that are due, and policies that only observe.
 Exit code: 0 without faults, 1 with.`,
 		Example: "  egret check policy/\n  egret check -c /etc/egret/egret.yaml\n  egret check -o json policy/ | jq '.faults[].hint'",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := check(file, args)
+			r, err := unlessEnded(cmd.Context(), func() (*checked, error) { return check(file, args) })
 			if err != nil {
 				return err
 			}
@@ -48,6 +49,27 @@ Exit code: 0 without faults, 1 with.`,
 	cmd.Flags().StringVarP(&file, "config", "c", "", "settings of the node (egret.yaml)")
 	out.flag(cmd)
 	return cmd
+}
+
+// unlessEnded leaves f behind where the context ends first: a disk that does not answer
+// must not keep SIGTERM from ending us. The process is about to.
+func unlessEnded[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := f()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
 }
 
 // checked is what check found.
@@ -105,38 +127,46 @@ func check(file string, paths []string) (*checked, error) {
 
 // node checks settings and, as far as they can be read, the policy that they name.
 func (r *checked) node(file string) {
-	node, faults := config.ReadNode(file, config.Env{})
+	cfg, faults := config.ReadNode(file, config.Env{})
 	r.Faults = append(r.Faults, faults...)
 	about := func(section string) bool {
 		return slices.ContainsFunc(faults, func(f config.Fault) bool { return strings.HasPrefix(f.Path, section) })
 	}
-	if node == nil || about("policy") {
+	if cfg == nil || about("policy") {
 		return
 	}
 	if about("certs") { // told already
-		node.Certs.Issuer = config.CertIssuer{Ephemeral: &config.Ephemeral{}}
+		cfg.Certs.Issuer = config.CertIssuer{Ephemeral: &config.Ephemeral{}}
 	}
-	r.load(node, config.LoadOptions{})
+	r.load(cfg, config.LoadOptions{})
+	r.revocations(cfg)
+}
+
+// revocations looks at the file without which egret run does not start.
+func (r *checked) revocations(cfg *config.Node) {
+	if _, err := node.ReadRevocations(cfg.Admin.Revocations); err != nil {
+		r.Faults = append(r.Faults, config.Fault{Path: "admin.revocations", Rule: strings.TrimPrefix(err.Error(), "admin.revocations: ")})
+	}
 }
 
 // isNodeFile tells egret.yaml from a policy document, so that both can be named plainly.
 func isNodeFile(path string) bool {
-	b, err := os.ReadFile(path)
+	b, err := config.ReadFile(path)
 	return err == nil && (bytes.HasPrefix(b, []byte("listeners:")) || bytes.Contains(b, []byte("\nlisteners:")))
 }
 
 // policyOnly is a node that has no more than policy: the CA is not checked then.
 func policyOnly(paths []string) *config.Node {
-	node := config.Defaults()
-	node.Certs.Issuer.Ephemeral = &config.Ephemeral{}
+	cfg := config.Defaults()
+	cfg.Certs.Issuer.Ephemeral = &config.Ephemeral{}
 	for _, p := range paths {
-		node.Policy.Paths = append(node.Policy.Paths, config.PolicyPath{Path: p})
+		cfg.Policy.Paths = append(cfg.Policy.Paths, config.PolicyPath{Path: p})
 	}
-	return &node
+	return &cfg
 }
 
-func (r *checked) load(node *config.Node, opt config.LoadOptions) {
-	if files := node.Certs.Issuer.File; len(files) > 0 {
+func (r *checked) load(cfg *config.Node, opt config.LoadOptions) {
+	if files := cfg.Certs.Issuer.File; len(files) > 0 {
 		list := make([]certs.IssuerFile, 0, len(files))
 		for _, f := range files {
 			list = append(list, certs.IssuerFile{Chain: f.Chain, Key: f.Key})
@@ -148,7 +178,7 @@ func (r *checked) load(node *config.Node, opt config.LoadOptions) {
 		}
 		opt.Permits, opt.Authorities = issuer.Permits, issuer.Authorities()
 	}
-	b, faults := config.Load(node, opt)
+	b, faults := config.Load(cfg, opt)
 	r.Faults = append(r.Faults, faults...)
 	if b == nil {
 		return

@@ -68,6 +68,7 @@ func examine(ctx context.Context, file string, pid int) []doctor.Finding {
 	found := []doctor.Finding{{Check: "settings", Level: doctor.OK, Found: file}}
 	var r checked
 	r.load(node, config.LoadOptions{})
+	r.revocations(node)
 	found = append(found, faultFindings("policy", r.Faults)...)
 	if len(r.Faults) == 0 {
 		found = append(found, doctor.Finding{Check: "policy", Level: doctor.OK, Found: strings.Join(r.Found, ", ")})

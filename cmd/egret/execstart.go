@@ -117,7 +117,7 @@ func (s *execStart) fromFile(file string) (*config.Node, error) {
 		if l.Kind == "forward" && l.TLS == nil && l.Identify.Sidecar != nil {
 			l.Address = execAddress
 			cfg.Listeners = []config.Listener{l}
-			cfg.Metrics, cfg.Admin = config.Metrics{}, config.Admin{}
+			cfg.Metrics, cfg.Admin = config.Metrics{}, config.Admin{Revocations: cfg.Admin.Revocations}
 			if cfg.Certs.Issuer.Ephemeral != nil { // the bundle is that of the egret that runs
 				cfg.Certs.Issuer.Ephemeral = &config.Ephemeral{}
 			}
@@ -147,7 +147,7 @@ func (s *execStart) start(ctx context.Context) (string, []byte, func(), error) {
 	if s.noAudit {
 		records = io.Discard
 	}
-	n, err := node.New(node.Options{Config: cfg, Version: buildVersion(), Logger: newLogger(s.stderr, log), Stdout: records})
+	n, err := node.New(node.Options{Config: cfg, Version: buildVersion(), Logger: newLogger(s.stderr, log), Stdout: records, Guest: true})
 	if err != nil {
 		return "", nil, nil, err
 	}

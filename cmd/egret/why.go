@@ -118,7 +118,16 @@ func (o *whyOptions) load() (*policy.Policy, error) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	return policy.New(b.Compiled.Set), nil
+	return inForce(b, cfg)
+}
+
+// inForce is policy without what was revoked by hand, as far as the settings' file says.
+func inForce(b *config.Bundle, cfg *config.Node) (*policy.Policy, error) {
+	revoked, err := node.ReadRevocations(cfg.Admin.Revocations)
+	if err != nil {
+		return nil, err
+	}
+	return policy.New(b.Compiled.Set).Revoke(revoked), nil
 }
 
 // explained is the answer in JSON.

@@ -53,6 +53,9 @@ type Options struct {
 	// Service: this process is the egret service. systemd is notified, its sockets and
 	// its watchdog are used, and SIGHUP reloads policy and reopens the audit file.
 	Service bool
+	// Guest: the settings are those of an egret that may run beside this one. Its file of
+	// revocations is read at the start and never written.
+	Guest bool
 }
 
 // Node is one egret. Make it with New, then Run it once.

@@ -104,32 +104,65 @@ type revocationFile struct {
 	Next        int          `json:"next"`
 }
 
-// loadRevocations reads the file. One that is there and cannot be understood is an
-// error: to go on would grant again what was revoked (MUST P3).
+// loadRevocations reads the file, and makes it where it is not there.
 func loadRevocations(file string) (*revocations, error) {
 	r := &revocations{file: file, next: 1}
 	if file == "" {
 		return r, nil
 	}
-	data, err := os.ReadFile(file)
+	err := r.read()
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, r.write(r.list) // a folder that cannot be written to is found at start
 	}
 	if err != nil {
-		return nil, fmt.Errorf("admin.revocations: %w", err)
+		return nil, err
+	}
+	return r, nil
+}
+
+// readRevocations takes what the file of another egret says, and never writes to it.
+func readRevocations(file string) (*revocations, error) {
+	r := &revocations{file: file, next: 1}
+	if file == "" {
+		return r, nil
+	}
+	if err := r.read(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	r.file = ""
+	return r, nil
+}
+
+// ReadRevocations returns what was revoked by hand and written to a file
+// (admin.revocations; empty: none), in policy's form. The file may be that of an egret
+// that runs; one that is not there holds none. It is not written to.
+func ReadRevocations(file string) ([]policy.Revocation, error) {
+	r, err := readRevocations(file)
+	if err != nil {
+		return nil, err
+	}
+	return r.policies(), nil
+}
+
+// read takes what is in the file. One that is there and cannot be understood is an
+// error: to go on would grant again what was revoked (MUST P3).
+func (r *revocations) read() error {
+	data, err := os.ReadFile(r.file)
+	if err != nil {
+		return fmt.Errorf("admin.revocations: %w", err)
 	}
 	var in revocationFile
 	if err := json.Unmarshal(data, &in); err != nil {
-		return nil, fmt.Errorf("admin.revocations: %q does not hold what egret writes there: %w (restore it; without it, what was revoked would be granted again)", file, err)
+		return fmt.Errorf("admin.revocations: %q does not hold what egret writes there: %w (restore it; without it, what was revoked would be granted again)", r.file, err)
 	}
 	for _, x := range in.Revocations {
 		if err := x.check(); err != nil {
-			return nil, fmt.Errorf("admin.revocations: %q: number %d: %w", file, x.Number, err)
+			return fmt.Errorf("admin.revocations: %q: number %d: %w", r.file, x.Number, err)
 		}
 		r.next = max(r.next, x.Number+1)
 	}
 	r.list, r.next = in.Revocations, max(r.next, in.Next)
-	return r, nil
+	return nil
 }
 
 // all returns those in force, oldest first.
@@ -238,7 +271,11 @@ type pairOf struct {
 
 // buildRevocations reads what was revoked before the last restart.
 func (n *Node) buildRevocations() (err error) {
-	if n.revoked, err = loadRevocations(n.cfg.Admin.Revocations); err != nil {
+	load := loadRevocations
+	if n.opt.Guest {
+		load = readRevocations
+	}
+	if n.revoked, err = load(n.cfg.Admin.Revocations); err != nil {
 		return err
 	}
 	return n.reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
