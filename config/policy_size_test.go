@@ -40,8 +40,8 @@ spec: {workload: w, destination: d, credential: none, owner: o, expires: 2030-01
 		"more hosts": {sized(40_000, hosts, "  - h%.acme.example\n"), "must be at most 10000 hosts"},
 		"policies":   {sized(5_000, base, policies), ""},
 		"missing":    {sized(5_000, base, missing), "must name a Workload that exists"},
-		"two modes":  {sized(3_000, base, policies+observing), "must not make more than 2000000 pairs of rules"},
-		"few modes":  {sized(1_000, base, policies+observing), ""},
+		"two modes":  {sized(1_500, base, policies+observing), "must not make more than 1000000 pairs of rules"},
+		"few modes":  {sized(600, base, policies+observing), ""},
 	} {
 		node := Defaults()
 		node.Certs.Issuer.Ephemeral = &Ephemeral{}

@@ -85,8 +85,8 @@ func (c *compiler) sameRequests() {
 	}
 }
 
-// maxCompared is how many pairs of rules are compared: what about a second is enough for.
-const maxCompared = 2_000_000
+// maxCompared is how many pairs of rules are compared: what a second is enough for.
+const maxCompared = 1_000_000
 
 // answer is what a policy does with the requests that it covers.
 type answer struct{ credential, mode string }
