@@ -81,7 +81,7 @@ func TestCARotate(t *testing.T) {
 	}{
 		{[]string{"rotate", "--root", ca, "--domains", "slack.com,github.com"}, 2, "--promote"},
 		{[]string{"rotate", "--root", ca, "--promote"}, 2, "--finish"},
-		{[]string{"rotate", "--root", ca, "--finish"}, 1, "give ca.pem to every client"},
+		{[]string{"rotate", "--root", ca, "--finish"}, 1, "give trust/ to every client"},
 	}
 	for _, s := range steps {
 		if out := mustCA(t, s.args...); !strings.Contains(out, s.says) {
