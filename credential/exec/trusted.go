@@ -71,6 +71,9 @@ func (w *walk) step() error {
 	if err != nil {
 		return fmt.Errorf("%q: %w", next, unpath(err))
 	}
+	if err := checkEntry(w.at, st); err != nil {
+		return err
+	}
 	if st.Mode()&fs.ModeSymlink == 0 {
 		w.at = next
 		return nil
@@ -92,8 +95,26 @@ func (w *walk) step() error {
 	return nil
 }
 
-// checkFolder looks at one folder. In one with the sticky bit (/tmp) others can make files,
-// and cannot replace ours.
+// checkEntry refuses files and links that stand in a folder with the sticky bit that others
+// can write to (/tmp). They cannot replace what is ours there, but with a hard link they can
+// put any file of ours under its name, before it is there or after it has gone. Of folders
+// there are no hard links.
+func checkEntry(dir string, entry fs.FileInfo) error {
+	if entry.IsDir() {
+		return nil
+	}
+	st, err := os.Lstat(dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("folder %q: %w", dir, unpath(err))
+	case st.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("folder %q has mode %s, others can put files into it: keep the program in a folder of its own, mode 0755 at most", dir, st.Mode().Perm())
+	}
+	return nil
+}
+
+// checkFolder looks at one folder. In one with the sticky bit others can make files, and
+// can neither replace nor make our folders.
 func checkFolder(dir string) error {
 	st, err := os.Lstat(dir)
 	switch {

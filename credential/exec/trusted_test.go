@@ -37,6 +37,8 @@ func TestTrusted(t *testing.T) {
 	file(0o755, "open", "program")
 	must(os.Chmod(at("open"), 0o777))
 	file(0o755, "sticky", "program")
+	file(0o755, "sticky", "own", "program")
+	must(os.Symlink("own/program", at("sticky", "link")))
 	must(os.Chmod(at("sticky"), 0o777|os.ModeSticky))
 	file(0o755, "open", "below", "program")
 	must(os.Symlink("good", at("link")))
@@ -49,7 +51,9 @@ func TestTrusted(t *testing.T) {
 		at("good"):                     "",
 		at("private"):                  "",
 		at("link"):                     "",
-		at("sticky", "program"):        "",
+		at("sticky", "program"):        "others can put files into it",
+		at("sticky", "link"):           "others can put files into it",
+		at("sticky", "own", "program"): "",
 		at("plain"):                    "must be executable",
 		at("group"):                    "others than its owner must not be able to write",
 		at("world"):                    "others than its owner must not be able to write",
