@@ -95,7 +95,7 @@ func nodeNote(version string) []string {
 	if version == "" || readsProxy(version) {
 		return nil
 	}
-	return []string{"node " + version + " ignores proxy variables and would go around egret: use node 22.21, 24.5 or later; the redirect mode for older ones is not in this release"}
+	return []string{"node " + version + " ignores proxy variables and would go around egret: use node 22.21, 24.5 or later, or have the kernel lead it to egret: egret redirect --help"}
 }
 
 func readsProxy(version string) bool {

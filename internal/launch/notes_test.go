@@ -39,7 +39,7 @@ func TestNotes(t *testing.T) {
 		env                 Env
 		want                string // "" is no note
 	}{
-		{"old node", "node", "v20.20.2", http, "node v20.20.2 ignores proxy variables"},
+		{"old node", "node", "v20.20.2", http, "node v20.20.2 ignores proxy variables and would go around egret: use node 22.21, 24.5 or later, or have the kernel lead it to egret: egret redirect --help"},
 		{"script for old node", "npm", "v22.20.0", http, "node v22.20.0 ignores"},
 		{"script by path", filepath.Join(dir, "npm"), "v18.0.0", http, "node v18.0.0 ignores"},
 		{"new node", "node", "v22.21.0", http, ""},

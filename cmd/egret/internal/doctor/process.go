@@ -83,7 +83,7 @@ func (e *examination) process(ctx context.Context, check string, l config.Listen
 // unknown tells of a process that would be refused. That is as it should be of doctor,
 // which runs as egret.
 func (e *examination) unknown(check, evidence string, err error) {
-	found := fmt.Sprintf("%s; it would be refused: %v", evidence, err)
+	found := fmt.Sprintf("%s; it would be refused: %s", evidence, refusal(err))
 	if e.PID == 0 {
 		e.ok(check, "%s (ask about a program's process with --pid)", found)
 		return
@@ -100,6 +100,12 @@ func (e *examination) unknown(check, evidence string, err error) {
 		change = "add its trust domain to spiffe.trustDomains, or register it in one that is there"
 	}
 	e.bad(Warn, check, change, found)
+}
+
+// refusal says in words why a process has no identity. The kind of error is for who has
+// had one: a process that is not registered has lost nothing.
+func refusal(err error) string {
+	return strings.TrimPrefix(err.Error(), identity.ErrRevoked.Error()+": ")
 }
 
 // gravity is that of a process that cannot be looked at: another's may have ended.

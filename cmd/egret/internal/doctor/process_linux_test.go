@@ -56,7 +56,7 @@ func TestWhois(t *testing.T) {
 		"unix":    {unix, []config.EmbeddedEntry{program}, nil, OK, "says that this is " + nightly, ""},
 		"another": {"127.0.0.1:0", []config.EmbeddedEntry{mine(nightly)}, func(o *Options) { o.PID = child }, OK, fmt.Sprintf("process %d is known by cgroup", child), ""},
 		"another program": {unix, []config.EmbeddedEntry{program}, func(o *Options) { o.PID = child }, Warn,
-			"would be refused: trust bundle no longer vouches", "spiffe.embedded.entries"},
+			"would be refused: no identity is registered for", "spiffe.embedded.entries"},
 		"nobody here": {"127.0.0.1:0", []config.EmbeddedEntry{{SpiffeID: nightly, UIDs: []int{4242}}}, nil, OK, "would be refused", ""},
 		"two": {"127.0.0.1:0", []config.EmbeddedEntry{mine(nightly), mine(nightly + "2")}, func(o *Options) { o.PID = child }, Warn,
 			"it has 2 identities", "narrow"},
