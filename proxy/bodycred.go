@@ -36,7 +36,7 @@ func (x *exchange) bodyCredential(rule *policy.Rule) *refusal {
 		return refuse(reasonBodyCredential, fmt.Errorf("what it holds cannot be told: %w", err))
 	case len(body) == 0:
 		return nil
-	case !legible(x.r.Header):
+	case !legible(x.r.Header) || wide(body):
 		return refuse(reasonBodyCredential, errors.New("what it holds cannot be told: it is compressed, or in a charset of its own"))
 	case name != "":
 		return refuse(reasonBodyCredential, fmt.Errorf("field %q", name))
@@ -52,7 +52,7 @@ func opaque(contentType string) bool {
 	}
 	main, _, _ := strings.Cut(t, "/")
 	return slices.Contains([]string{"image", "audio", "video", "font"}, main) ||
-		t == "application/octet-stream" || strings.HasPrefix(t, "application/grpc")
+		strings.HasPrefix(t, "application/grpc")
 }
 
 // legible reports whether bytes of ASCII in a body stand for themselves.
@@ -73,6 +73,22 @@ func legible(h map[string][]string) bool {
 		}
 	}
 	return true
+}
+
+// wide reports text of more than a byte for each of ASCII, or another code for it, by what
+// it begins with (XML 1.0, appendix F).
+func wide(body []byte) bool {
+	head := body[:min(len(body), 256)]
+	switch {
+	case bytes.HasPrefix(head, []byte{0xfe, 0xff}), bytes.HasPrefix(head, []byte{0xff, 0xfe}), bytes.HasPrefix(head, []byte{0, 0, 0xfe, 0xff}):
+		return true
+	case len(head) > 3 && (head[0] == 0 || head[1] == 0) && bytes.ContainsAny(head[:4], "<{["):
+		return true
+	case bytes.HasPrefix(head, []byte{0x4c, 0x6f, 0xa7, 0x94}): // <?xm in EBCDIC
+		return true
+	}
+	decl, _, found := bytes.Cut(bytes.ToLower(head), []byte("?>"))
+	return found && (bytes.Contains(decl, []byte("utf-7")) || bytes.Contains(decl, []byte("ebcdic")) || bytes.Contains(decl, []byte("ibm0")))
 }
 
 // mediaType is the body's type in lower case, "" where it is none that is clear.
@@ -101,7 +117,19 @@ func carried(body []byte, mediaType string, names []string) string {
 	case mediaType == "multipart/form-data":
 		return partName(body, bad)
 	}
-	return cmp.Or(formField(body, bad), jsonMember(body, bad), partName(body, bad))
+	return cmp.Or(formField(body, bad), jsonMember(body, bad), partName(body, bad), word(body, bad))
+}
+
+// word looks for a name that stands by itself, as names do in XML, YAML and most others.
+func word(body []byte, bad func(string) bool) string {
+	for w := range bytes.FieldsFuncSeq(body, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '.')
+	}) {
+		if w := strings.Trim(string(w), "-."); bad(w) {
+			return plainParam(w)
+		}
+	}
+	return ""
 }
 
 // formField looks at the body as a form. What overrides the method is refused with it.

@@ -31,7 +31,9 @@ func FuzzQueryProblem(f *testing.F) {
 			}
 		}
 		if found != "" {
-			if _, ok := queryCredentials[found]; ok != (reason == reasonQueryCredential) {
+			_, cred := queryCredentials[found]
+			_, doubtful := doubtfulParams[found]
+			if (cred || doubtful) != (reason == reasonQueryCredential) {
 				t.Errorf("%q: found %q, said to be %s", raw, found, reason)
 			}
 		}

@@ -16,7 +16,7 @@ import (
 )
 
 // HeaderListVersion dates the built-in lists below; it changes when they do.
-const HeaderListVersion = "2026-11-22"
+const HeaderListVersion = "2026-11-22.2"
 
 // plainName is a header name as the most lenient upstream may read it: case folded,
 // with "_" and "-" alike (MUST H2; oauth2-proxy CVE-2025-64484).
@@ -68,7 +68,11 @@ var (
 		"dd-api-key", "dd-application-key", "x-vault-token", "private-token", "job-token", "deploy-token",
 		"x-amz-security-token", "x-snowflake-authorization-token-type", "x-goog-api-key", "x-goog-iam-authorization-token",
 		"x-rollbar-access-token", "x-shopify-access-token", "x-figma-token", "x-circleci-token", "x-pagerduty-token",
-		"x-honeycomb-team", "x-postmark-server-token", "circle-token", "travis-token", "authentication", "x-authorization")
+		"x-honeycomb-team", "x-postmark-server-token", "circle-token", "travis-token", "authentication", "x-authorization",
+		"ocp-apim-subscription-key", "x-functions-key", "x-github-token", "x-gitlab-token", "x-session-token", "session-token", "x-session-id", "x-session-key",
+		"auth", "x-auth", "auth-token", "auth-key", "access-token", "x-access-key", "access-key", "x-jwt", "jwt", "x-jwt-token", "bearer", "x-bearer-token", "x-id-token", "x-oauth-token",
+		"x-secret", "x-secret-key", "x-client-secret", "x-api-secret", "x-api-token", "api-token", "x-apitoken", "x-user-token", "x-service-token",
+		"x-consul-token", "x-nomad-token", "x-databricks-token", "x-sentry-token", "x-figma-access-token", "x-okta-token", "x-password")
 
 	// routingHeaders could make an upstream act on another method, URL, identity or tenant
 	// than policy decided on (MUST H3, H13, H16).
@@ -97,7 +101,14 @@ var (
 	// queryCredentials are parameters that carry a credential (MUST H4).
 	queryCredentials = set("token", "access-token", "api-key", "apikey", "auth-token", "private-token", "oauth-token",
 		"x-api-key", "x-amz-security-token", "x-amz-signature", "x-amz-credential", "client-secret", "id-token", "refresh-token",
-		"x-goog-signature", "x-goog-credential")
+		"x-goog-signature", "x-goog-credential",
+		"job-token", "access-key", "accesskey", "accesstoken", "authorization", "bearer", "bearer-token", "auth", "jwt", "jwt-token",
+		"deploy-token", "personal-access-token", "session-token", "security-token", "subscription-key", "ocp-apim-subscription-key",
+		"api-token", "apitoken", "api-secret", "access-secret", "secret-key", "client-assertion", "x-auth-token", "x-access-token", "authtoken", "awsaccesskeyid")
+
+	// doubtfulParams carry a credential at some servers and are plain parameters at others:
+	// refused unless the rule names them in allowQuery.
+	doubtfulParams = set("sig", "signature", "password", "passwd", "pwd", "secret", "passphrase")
 
 	// selectorParams are selectorHeaders in a query (MUST H16).
 	selectorParams = set("sudo", "on-behalf-of", "onbehalfof", "impersonate", "impersonate-user", "impersonated-user",
@@ -206,13 +217,15 @@ func queryProblem(raw string, rule *policy.Rule) (reason policy.Reason, name str
 	eachParam(raw, func(param string) bool {
 		name = plainParam(param)
 		_, cred := queryCredentials[name]
+		_, doubtful := doubtfulParams[name]
 		_, selects := selectorParams[name]
+		allowed := rule != nil && slices.Contains(rule.AllowQuery, param)
 		switch {
-		case cred:
+		case cred, doubtful && !allowed:
 			reason = reasonQueryCredential
 		case isOverride(name):
 			reason = reasonQueryOverride
-		case selects && (rule == nil || !slices.ContainsFunc(rule.AllowQuery, func(a string) bool { return a == param })):
+		case selects && !allowed:
 			reason = reasonQuerySelector
 		}
 		return reason == ""
@@ -299,19 +312,13 @@ func neverSecret(plain string) bool {
 }
 
 // dropReflected removes fields in which an upstream sends the injected value back (MUST
-// H10), plain or as a URL would write it.
+// H10), in value or name, as JSON or a URL would write it, in either case.
 func dropReflected(h http.Header, injected []string) {
-	if len(injected) == 0 {
-		return
-	}
 	for _, secret := range injected {
-		esc := url.QueryEscape(secret)
+		value := newSpelled(secret, true)
 		for name, values := range h {
-			for _, v := range values {
-				if strings.Contains(v, secret) || esc != secret && strings.Contains(v, esc) {
-					delete(h, name)
-					break
-				}
+			if value.in(name) || slices.ContainsFunc(values, value.in) {
+				delete(h, name)
 			}
 		}
 	}

@@ -121,6 +121,11 @@ func TestMUST_H4_H16_CredentialsInTheBodyAreRefused(t *testing.T) {
 			"extended": {multi, part(`name*=utf-8''token`)}, "spaces": {multi, part(`name = "token"`)}, "second name": {multi, part(`name="x"; name="token"`)},
 			"too long": {form, "text=" + strings.Repeat("x", 64<<10) + "&token=xoxb-hunter2"}, "charset": {form + "; charset=utf-16", "x"},
 			"method": {form, "_method=DELETE"},
+			"XML":    {"application/xml", "<m><token>xoxb-hunter2</token></m>"}, "XML, prefix": {"text/xml", "<m><a:Token\n>xoxb-hunter2</a:Token></m>"},
+			"XML, attribute": {"application/soap+xml", "<m token = 'xoxb-hunter2'/>"}, "XML, wide": {"application/xml", "\xff\xfe<\x00t\x00"},
+			"YAML": {"application/yaml", "token: xoxb-hunter2"}, "MessagePack": {"application/msgpack", "\x81\xa5token\xa3xox"},
+			"bytes": {"application/octet-stream", "token=xoxb-hunter2"}, "long bytes": {"application/octet-stream", strings.Repeat("x", 65<<10)},
+			"long XML": {"application/xml", "<m>" + strings.Repeat("x", 65<<10) + "</m>"},
 		} {
 			resp, text := send(t, c, x[0], x[1])
 			if p := problemOf(t, text); resp.StatusCode != 403 || p.Reason != "credential_in_body" || strings.Contains(text, "hunter2") {
@@ -135,7 +140,8 @@ func TestMUST_H4_H16_CredentialsInTheBodyAreRefused(t *testing.T) {
 	both(t, w, func(t *testing.T, c *http.Client) {
 		for name, x := range map[string][2]string{
 			"form": {form, "channel=C1&text=the+token%3Dx"}, "JSON": {"application/json", `{"text":"token","url":"https://x/?a&token=1"}`},
-			"multipart": {multi, part(`name="file"; filename="a.txt"`)}, "none": {"", ""}, "binary": {"application/octet-stream", strings.Repeat("token=", 20<<10)},
+			"multipart": {multi, part(`name="file"; filename="a.txt"`)}, "none": {"", ""}, "binary": {"image/png", strings.Repeat("token=", 20<<10)},
+			"XML": {"application/xml", "<m><tokens>1</tokens></m>"}, "bytes": {"application/octet-stream", "\x00\x01\x02"},
 		} {
 			resp, text := send(t, c, x[0], x[1])
 			if resp.StatusCode != 200 {
