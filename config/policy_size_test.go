@@ -37,9 +37,9 @@ spec: {workload: w, destination: d, credential: none, owner: o, expires: 2030-01
 	observing := strings.NewReplacer("p%", "o%", "/x%", "/y%", "owner: o", "mode: observe, owner: o").Replace(policies)
 	for name, tc := range map[string]struct{ text, fault string }{
 		"hosts":      {sized(api.MaxHosts, hosts, "  - h%.acme.example\n"), ""},
-		"more hosts": {sized(40_000, hosts, "  - h%.acme.example\n"), "must be at most 10000 hosts"},
-		"policies":   {sized(5_000, base, policies), ""},
-		"missing":    {sized(5_000, base, missing), "must name a Workload that exists"},
+		"more hosts": {sized(20_000, hosts, "  - h%.acme.example\n"), "must be at most 10000 hosts"},
+		"policies":   {sized(2_000, base, policies), ""},
+		"missing":    {sized(2_000, base, missing), "must name a Workload that exists"},
 		"two modes":  {sized(1_500, base, policies+observing), "must not make more than 1000000 pairs of rules"},
 		"few modes":  {sized(600, base, policies+observing), ""},
 	} {
