@@ -3,7 +3,10 @@
 
 package proxy
 
-import "unsafe"
+import (
+	"strings"
+	"unsafe"
+)
 
 // spelled is a value that is looked for in texts in every way that JSON and URLs write it:
 // each byte by itself may stand as it is, as %XX, as a JSON escape, or as one inside
@@ -21,6 +24,9 @@ const maxRun = 15
 const longestUnit = maxRun + len("u0000")
 
 func newSpelled(value string, fold bool) spelled {
+	if !strings.Contains(value, `\\`) {
+		return spelled{value, fold}
+	}
 	text := make([]byte, 0, len(value))
 	for i := range len(value) {
 		if value[i] != '\\' || i == 0 || value[i-1] != '\\' {
