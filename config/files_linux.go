@@ -16,5 +16,5 @@ func kernelMade(fd int) bool {
 	if err := unix.Fstatfs(fd, &st); err != nil {
 		return true
 	}
-	return slices.Contains([]int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC}, int64(st.Type))
+	return slices.Contains([]int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC}, st.Type)
 }

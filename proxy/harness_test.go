@@ -42,7 +42,10 @@ import (
 //nolint:gochecknoglobals // a flag of the tests
 var standardForwarder = flag.Bool("standard", false, "forward with httputil.ReverseProxy")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A server's connection that was closed on unread bytes lingers for half a second.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 // Names of the test world.
 const (

@@ -151,7 +151,7 @@ func (f *relay) copy(to io.Writer, from io.Reader) error {
 			}
 		}
 		switch {
-		case rerr == io.EOF: //nolint:errorlint // a wrapped one is not the end
+		case rerr == io.EOF: // a wrapped one is not the end
 			return nil
 		case rerr != nil:
 			return rerr

@@ -79,6 +79,12 @@ func (s spelled) unit(c byte, b string, final bool) (int, outcome) {
 	case b[0] != '\\':
 		return 0, none
 	}
+	return s.jsonEscape(c, b, final)
+}
+
+// jsonEscape compares what stands behind one backslash or more: text within text doubles
+// them.
+func (s spelled) jsonEscape(c byte, b string, final bool) (int, outcome) {
 	run := 0
 	for run < len(b) && b[run] == '\\' {
 		run++
@@ -204,7 +210,7 @@ func newMask(values []string) *mask {
 // find adds the places of all values, which may overlap, and returns how much of the
 // window can go: all before what may become a value with more bytes.
 func (m *mask) find(window []byte, final bool, spans []span) ([]span, int) {
-	text := unsafe.String(unsafe.SliceData(window), len(window)) // read only, and not kept
+	text := unsafe.String(unsafe.SliceData(window), len(window)) //nolint:gosec // read only, and not kept
 	cut := len(window)
 	for i := 0; i < len(text); i++ {
 		if !m.starts[text[i]] {

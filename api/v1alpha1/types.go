@@ -221,7 +221,7 @@ type AccessPolicySpec struct {
 	AllowHeaders []string `json:"allowHeaders,omitempty"`
 	// Responses relaxes what is removed from responses, which a source with a scope may not, or masks more. Default: nothing passes, nothing is masked.
 	Responses *Responses `json:"responses,omitempty"`
-	// AllowQuery lists query parameters that pass although they choose an identity or a tenant (sudo, userProject). Not in a source with a scope. Default: none.
+	// AllowQuery lists query parameters that pass although they choose an identity or a tenant (sudo, userProject) or have names that credentials have, too (sig, password). Not in a source with a scope. Default: none.
 	AllowQuery []string `json:"allowQuery,omitempty"`
 	// Minting lists calls that hand out a fresh secret and are granted all the same, by their ids in the built-in list. Not in a source with a scope. Default: none.
 	Minting []string `json:"minting,omitempty"`

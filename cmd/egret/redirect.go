@@ -46,8 +46,8 @@ UDP to port 443 is refused, so that QUIC falls back to TCP. While egret is not r
 captured connections fail: nothing leaves past it.
 
 It needs CAP_NET_ADMIN, egret itself does not.`,
-		Example: `  egret redirect print --uid egret
-  egret redirect apply --uid egret
+		Example: `  egret redirect print --uid 64535
+  egret redirect apply --uid 64535
   egret redirect remove`,
 	})
 	cmd.AddCommand(newRedirectPrint(), newRedirectApply(), newRedirectRemove())

@@ -20,7 +20,6 @@ const (
 	workloadName   = "{workload}"
 )
 
-//nolint:gochecknoglobals // a constant
 var sessionForm = regexp.MustCompile(`^[\w+=,.@-]*$`)
 
 // CheckSessionName reports a template that cannot become a session's name: it holds

@@ -198,7 +198,7 @@ func (e *examination) address(check, address string) {
 // steer looks whether egret steer is there. Without it pods are not served, and egret
 // starts all the same.
 func (e *examination) steer(check, path string) {
-	c, err := net.DialTimeout("unixpacket", path, e.Wait)
+	c, err := net.DialTimeout("unixpacket", path, e.Wait) //nolint:forbidigo // a unix socket
 	if err != nil {
 		e.bad(Warn, check, "start egret steer (as root), with --socket "+path+" and --user of egret's; until then no pod is served", err)
 		return

@@ -68,14 +68,15 @@ func (e *entrance) mode() fs.FileMode {
 
 // steering is the listener of pods that egret steer leads here.
 type steering interface {
-	run(ctx context.Context) error
+	run(ctx context.Context)
 	health() error
 }
 
 // serve serves the entrance until ctx ends, or the data path is drained.
 func (e *entrance) serve(ctx context.Context, s *proxy.Server) error {
 	if pods, ok := e.listener.(steering); ok {
-		return pods.run(ctx)
+		pods.run(ctx)
+		return nil
 	}
 	return s.Serve(e.proxy())
 }

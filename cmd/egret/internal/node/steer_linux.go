@@ -74,10 +74,7 @@ func (a steerAddr) Network() string { return "steer" }
 func (a steerAddr) String() string  { return "steer://" + string(a) }
 
 // run serves pods until ctx ends.
-func (s *steered) run(ctx context.Context) error {
-	s.from.Run(ctx)
-	return nil
-}
+func (s *steered) run(ctx context.Context) { s.from.Run(ctx) }
 
 // health implements steering.
 func (s *steered) health() error { return s.from.Health() }

@@ -33,7 +33,7 @@ func (n *Node) buildUpstream() error {
 		return fmt.Errorf("upstream.roots: %w", err)
 	}
 	n.dialer = &proxy.Dialer{
-		Resolver: proxy.NewResolver(c.Resolvers), Rules: proxy.AddressRules{Deny: deny, NAT64: nat64}, Own: n.own, Mark: uint32(c.Mark), //nolint:gosec // checked by config
+		Resolver: proxy.NewResolver(c.Resolvers), Rules: proxy.AddressRules{Deny: deny, NAT64: nat64}, Own: n.own, Mark: uint32(c.Mark),
 	}
 	if err := sockopt.CanMark(n.dialer.Mark); err != nil {
 		return fmt.Errorf("upstream.mark: %w", err)
