@@ -20,8 +20,8 @@ func TestClientsThatGoAround(t *testing.T) {
 			e.quiet(t)
 			c := client{argv: []string{"node", "{dir}/" + script, "{}"}}
 			got := e.exec(t, "sidecar", c.command(t, "https://echo.egret.test"))
-			if !strings.Contains(got.stderr, "ignores proxy variables") || !strings.Contains(got.stderr, "redirect mode") {
-				t.Errorf("egret exec does not name the redirect mode (a node that reads proxy variables belongs to TestClients):\n%s", got.stderr)
+			if !strings.Contains(got.stderr, "ignores proxy variables") || !strings.Contains(got.stderr, "egret redirect") {
+				t.Errorf("egret exec does not name egret redirect (a node that reads proxy variables belongs to TestClients):\n%s", got.stderr)
 			}
 			if got.code == 0 || len(e.world.arrivals.take()) != 0 || len(e.newRecords(t)) != 0 {
 				t.Errorf("exit %d: it did reach something\n%s", got.code, got.all())

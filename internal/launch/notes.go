@@ -34,7 +34,7 @@ func Notes(ctx context.Context, program string, env Env) []string {
 		notes = append(notes, `wget reads your own wgetrc and no variable for its roots: add --ca-certificate="$SSL_CERT_FILE"`)
 	}
 	if slices.Contains(names, "php") {
-		notes = append(notes, "PHP's streams (file_get_contents) ignore proxy variables; its curl functions do not. Streams need the redirect mode, which is not in this release: use curl")
+		notes = append(notes, "PHP's streams (file_get_contents) ignore proxy variables; its curl functions do not. Use curl, or have the kernel lead streams to egret: egret redirect --help")
 	}
 	if slices.Contains(names, "java") && env.Proxy.Scheme == "https" {
 		notes = append(notes, "Java cannot speak TLS to a proxy: give it an http:// listener on loopback")
