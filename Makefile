@@ -38,11 +38,13 @@ build: ## bin/egret and bin/egret-dashboard: static, stripped, reproducible
 demo: build ## the whole story on this machine, nothing to configure
 	@bin/egret demo
 
+# The race detector allocates too: the ceilings of allocations are tested without it.
 .PHONY: test
 test: ## vet and all tests, a few minutes, nothing but Go; those of bench/ need a quiet machine: go test ./bench/...
 	$(GO) vet ./...
 ifeq ($(HAVE_CC),yes)
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(PACKAGES)
+	CGO_ENABLED=0 $(GO) test -run '^TestAllocations' ./proxy
 else
 	@echo "no C compiler ($$($(GO) env CC)): testing without the race detector"
 	CGO_ENABLED=0 $(GO) test -timeout 10m $(PACKAGES)

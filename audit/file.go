@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/egret-proxy/egret/internal/durable"
 )
 
 // rotateRetry is the pause after a rotation that failed; meanwhile the file grows.
@@ -230,14 +232,10 @@ func (f *File) rotate() error {
 	if err := f.open(); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(filepath.Dir(f.o.Path)), prune(f.o.Path, f.o.MaxFiles))
-}
-
-// syncDir makes a rename survive a crash.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	dir := filepath.Dir(f.o.Path)
+	err = durable.SyncDir(dir)
 	if err != nil {
-		return err
+		err = fmt.Errorf("fsync %q: %w", dir, err)
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(err, prune(f.o.Path, f.o.MaxFiles))
 }

@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/egret-proxy/egret/internal/durable"
 )
 
 const maxFile = 8 << 20 // bytes of a PEM file; the largest system bundle is under 1 MiB
@@ -39,20 +41,15 @@ func writeVia(path string, data []byte, perm os.FileMode, place func(from, to st
 	if err := place(f.Name(), path); err != nil {
 		return fmt.Errorf("write %q: %w", path, err)
 	}
-	return syncDir(dir)
+	if err := durable.SyncDir(dir); err != nil {
+		return fmt.Errorf("fsync %q: %w", dir, err)
+	}
+	return nil
 }
 
 func fill(f *os.File, data []byte, perm os.FileMode) error {
 	_, err := f.Write(data)
 	return errors.Join(err, f.Chmod(perm), f.Sync(), f.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("fsync %q: %w", dir, err)
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // readFile reads a file of bounded size and returns its mode with it, both from one

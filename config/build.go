@@ -6,7 +6,6 @@ package config
 import (
 	"context"
 	"crypto/x509"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -58,7 +57,7 @@ func Build(b *Bundle, opt BuildOptions) ([]credential.Spec, Faults) {
 	}
 	if len(faults) > 0 {
 		for _, s := range specs {
-			closeProvider(s.Provider)
+			_ = s.Close() // nothing has used it yet
 		}
 		return nil, faults.sorted()
 	}
@@ -80,16 +79,16 @@ func (opt BuildOptions) spec(c *api.CompiledCredential) (credential.Spec, error)
 	if err != nil {
 		return credential.Spec{}, err
 	}
-	provider, err := opt.provider(c)
+	provider, owned, err := opt.provider(c)
 	if err != nil {
 		return credential.Spec{}, err
 	}
 	spec := credential.Spec{
-		Name: c.Name, Generation: c.Generation, Provider: provider, Inject: injections,
+		Name: c.Name, Generation: c.Generation, Provider: provider, Owned: owned, Inject: injections,
 		TTL: c.TTL, Shared: c.Shared, AsSelf: c.AsEgret, Bare: c.Bare,
 	}
 	if err := spec.Validate(); err != nil {
-		closeProvider(provider)
+		_ = spec.Close() // nothing has used it yet
 		return credential.Spec{}, err
 	}
 	return spec, nil
@@ -111,10 +110,4 @@ func injectionsOf(c *api.CompiledCredential) ([]credential.Injection, error) {
 		out = append(out, injection)
 	}
 	return out, nil
-}
-
-func closeProvider(p credential.Provider) {
-	if c, ok := p.(io.Closer); ok {
-		_ = c.Close() // nothing has used it yet
-	}
 }

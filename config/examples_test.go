@@ -43,7 +43,7 @@ func TestExamples(t *testing.T) {
 			}
 			specs, faults := Build(&Bundle{Compiled: compiled, Objects: docs.Objects}, BuildOptions{Dial: nowhere})
 			for _, s := range specs {
-				closeProvider(s.Provider)
+				_ = s.Close()
 			}
 			if len(faults) > 0 {
 				t.Error(faults)

@@ -269,7 +269,7 @@ func TestBuild(t *testing.T) {
 		t.Fatal(faults)
 	}
 	for _, s := range specs {
-		t.Cleanup(func() { closeProvider(s.Provider) })
+		t.Cleanup(func() { _ = s.Close() })
 	}
 	if diff := cmp.Diff([]any{"127.0.0.1:9443", "127.0.0.0/8"}, asked); diff != "" {
 		t.Errorf("dial (-want +got):\n%s", diff)
@@ -312,7 +312,7 @@ func TestBuildFromElsewhere(t *testing.T) {
 		if len(faults) > 0 {
 			t.Fatal(faults)
 		}
-		t.Cleanup(func() { closeProvider(specs[0].Provider) })
+		t.Cleanup(func() { _ = specs[0].Close() })
 		token, err := specs[0].Provider.Fetch(t.Context(), credential.Key{}, nil)
 		if err != nil || token.Values["token"].Reveal() != "xoxb-1" {
 			t.Errorf("%s: %v, %v", input, token, err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	api "github.com/egret-proxy/egret/api/v1alpha1"
+	"github.com/egret-proxy/egret/credential"
 )
 
 // TestProgramsThatTheNodeAllows: by their names alone, whatever their arguments.
@@ -40,11 +41,11 @@ func builtAt(t *testing.T, p api.KubernetesProvider, env map[string]string) (str
 		LookupEnv: func(n string) (string, bool) { v, ok := env[n]; return v, ok },
 	}
 	c := &api.CompiledCredential{Provider: api.Provider{Kubernetes: &p}}
-	made, err := opt.provider(c)
+	made, owned, err := opt.provider(c)
 	if err != nil {
 		return "", err
 	}
-	defer closeProvider(made)
+	defer func() { _ = credential.Spec{Provider: made, Owned: owned}.Close() }()
 	b := &builder{opt: opt, c: c}
 	cluster, err := b.cluster(&p)
 	check(t, err)

@@ -117,7 +117,7 @@ func TestAsEgretWithAnSVID(t *testing.T) {
 			t.Errorf("%s: %+v, %v", provider, specs, faults)
 		}
 		for _, s := range specs {
-			closeProvider(s.Provider)
+			_ = s.Close()
 		}
 	}
 }

@@ -16,18 +16,15 @@ import (
 )
 
 // provider makes the provider of a credential: a line for each kind, and a file
-// provider_NAME.go.
-func (opt BuildOptions) provider(c *api.CompiledCredential) (credential.Provider, error) {
+// provider_NAME.go. It also returns the secrets that the provider follows.
+func (opt BuildOptions) provider(c *api.CompiledCredential) (credential.Provider, []io.Closer, error) {
 	b := &builder{opt: opt, c: c}
 	p, err := b.make(&c.Provider)
 	if err != nil {
 		b.close()
-		return nil, err
+		return nil, nil, err
 	}
-	if len(b.owned) == 0 {
-		return p, nil
-	}
-	return &withSecrets{Provider: p, owned: b.owned}, nil
+	return p, b.owned, nil
 }
 
 func (b *builder) make(p *api.Provider) (credential.Provider, error) {
@@ -109,22 +106,4 @@ func parsePrefixes(list []string) ([]netip.Prefix, error) {
 		out = append(out, p)
 	}
 	return out, nil
-}
-
-// withSecrets is a provider together with the secrets that it owns.
-type withSecrets struct {
-	credential.Provider
-	owned []io.Closer
-}
-
-// Close closes all of them, the provider first.
-func (w *withSecrets) Close() error {
-	var err error
-	if c, ok := w.Provider.(io.Closer); ok {
-		err = c.Close()
-	}
-	for _, c := range w.owned {
-		err = errors.Join(err, c.Close())
-	}
-	return err
 }

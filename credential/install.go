@@ -37,7 +37,7 @@ func (c *Cache) add(s Spec, seq int) error {
 	}
 	if err != nil {
 		if s.Provider != nil {
-			_ = sp.close()
+			_ = sp.Close()
 		}
 		return err
 	}
@@ -85,7 +85,7 @@ func (c *Cache) retire(seq int) {
 	c.mu.Unlock()
 	c.endAll(gone) // before their providers are closed
 	for _, sp := range old {
-		if err := sp.close(); err != nil {
+		if err := sp.Close(); err != nil {
 			c.log.Warn("credential provider not closed cleanly", "credential", sp.Name, "error", err)
 		}
 	}

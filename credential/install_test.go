@@ -6,6 +6,7 @@ package credential
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -283,5 +284,31 @@ func TestWorkloadAboveItsShareLosesItsOwn(t *testing.T) {
 	}
 	if s.owners.Len() != 0 {
 		t.Errorf("%d workloads without entries", s.owners.Len())
+	}
+}
+
+// closing notes its name when it is closed.
+type closing struct {
+	name string
+	log  *[]string
+}
+
+func (c closing) Close() error { *c.log = append(*c.log, c.name); return nil }
+
+// What a provider follows is closed with its Spec, after it, and hides none of what the
+// provider can do.
+func TestOwnedIsClosedAfterItsProvider(t *testing.T) {
+	var log []string
+	p := &issuer{lifetime: time.Hour}
+	inBubble(t, p, func(s *Spec) { s.Owned = []io.Closer{closing{"secret", &log}} }, func(t *testing.T, c *Cache) {
+		get(t, c, keyOf(alice))
+		next := specWith(t, &issuer{})
+		next.Generation = "g2"
+		if c.Install([]Spec{next})(); p.closed != 1 || len(log) != 1 {
+			t.Errorf("provider closed %d times, owned %q", p.closed, log)
+		}
+	})
+	if p.closed != 1 || len(log) != 1 {
+		t.Errorf("at the end: provider closed %d times, owned %q", p.closed, log)
 	}
 }

@@ -16,7 +16,8 @@ import (
 type Spec struct {
 	Name       string
 	Generation string
-	Provider   Provider // closed by the Cache when it is an io.Closer
+	Provider   Provider    // closed by the Cache when it is an io.Closer
+	Owned      []io.Closer // closed with it: the secrets that it follows
 	Inject     []Injection
 	TTL        time.Duration // where the issuer tells no lifetime; zero: an hour
 	Shared     bool          // one value for all workloads
@@ -96,9 +97,15 @@ func newSpec(s Spec, install int) *spec {
 	return &spec{Spec: s, install: install, limiter: newLimiter(s.Rate), stop: make(chan struct{})}
 }
 
-func (s *spec) close() error {
+// Close closes the provider and then what it owns. The Cache does so for specs that are
+// installed.
+func (s Spec) Close() error {
+	var err error
 	if c, ok := s.Provider.(io.Closer); ok {
-		return c.Close()
+		err = c.Close()
 	}
-	return nil
+	for _, c := range s.Owned {
+		err = errors.Join(err, c.Close())
+	}
+	return err
 }

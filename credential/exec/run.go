@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/egret-proxy/egret/internal/durable"
 )
 
 // program is one run.
@@ -61,7 +63,7 @@ func run(ctx context.Context, p program) result {
 	}
 	cmd.WaitDelay = drain
 	if err := cmd.Start(); err != nil {
-		return result{err: unpath(err)}
+		return result{err: durable.Unpath(err)}
 	}
 	// While the program is a zombie its number is no other group's.
 	if awaitExit(cmd.Process.Pid) {

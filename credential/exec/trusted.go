@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/egret-proxy/egret/internal/durable"
 )
 
 // maxLinks is how many symbolic links may be on the way, as in Linux.
@@ -30,7 +32,7 @@ func trusted(path string) (string, error) {
 	}
 	st, err := os.Lstat(w.at)
 	if err != nil {
-		return "", fmt.Errorf("program %q: %w", path, unpath(err))
+		return "", fmt.Errorf("program %q: %w", path, durable.Unpath(err))
 	}
 	switch mode := st.Mode(); {
 	case !mode.IsRegular():
@@ -69,7 +71,7 @@ func (w *walk) step() error {
 	next := filepath.Join(w.at, name) // of "..", the folder above, since at has no links
 	st, err := os.Lstat(next)
 	if err != nil {
-		return fmt.Errorf("%q: %w", next, unpath(err))
+		return fmt.Errorf("%q: %w", next, durable.Unpath(err))
 	}
 	if err := checkEntry(w.at, st); err != nil {
 		return err
@@ -86,7 +88,7 @@ func (w *walk) step() error {
 	}
 	target, err := os.Readlink(next)
 	if err != nil {
-		return fmt.Errorf("link %q: %w", next, unpath(err))
+		return fmt.Errorf("link %q: %w", next, durable.Unpath(err))
 	}
 	if filepath.IsAbs(target) {
 		w.at = "/"
@@ -106,7 +108,7 @@ func checkEntry(dir string, entry fs.FileInfo) error {
 	st, err := os.Lstat(dir)
 	switch {
 	case err != nil:
-		return fmt.Errorf("folder %q: %w", dir, unpath(err))
+		return fmt.Errorf("folder %q: %w", dir, durable.Unpath(err))
 	case st.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("folder %q has mode %s, others can put files into it: keep the program in a folder of its own, mode 0755 at most", dir, st.Mode().Perm())
 	}
@@ -119,7 +121,7 @@ func checkFolder(dir string) error {
 	st, err := os.Lstat(dir)
 	switch {
 	case err != nil:
-		return fmt.Errorf("folder %q: %w", dir, unpath(err))
+		return fmt.Errorf("folder %q: %w", dir, durable.Unpath(err))
 	case !st.IsDir():
 		return fmt.Errorf("%q must be a folder", dir)
 	case st.Mode().Perm()&0o022 != 0 && st.Mode()&fs.ModeSticky == 0:
@@ -133,12 +135,4 @@ func checkFolder(dir string) error {
 func ours(st os.FileInfo) bool {
 	s, ok := st.Sys().(*syscall.Stat_t)
 	return ok && (s.Uid == 0 || int(s.Uid) == os.Geteuid())
-}
-
-// unpath takes the path out of err, which the message names already.
-func unpath(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	return err
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/credential/issuer"
+	"github.com/egret-proxy/egret/internal/durable"
 	"github.com/egret-proxy/egret/internal/secret"
 	"github.com/egret-proxy/egret/internal/wireerr"
 )
@@ -198,22 +199,14 @@ func readFile(path string, limit int64) ([]byte, error) {
 	st, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return nil, unpath(err)
+		return nil, durable.Unpath(err)
 	case !st.Mode().IsRegular():
 		return nil, errors.New("must be a regular file")
 	case st.Size() > limit:
 		return nil, fmt.Errorf("must not be larger than %d KiB", limit>>10)
 	}
 	b, err := os.ReadFile(path)
-	return b, unpath(err)
-}
-
-// unpath takes the path out of err, which the message names already.
-func unpath(err error) error {
-	if pe, ok := errors.AsType[*os.PathError](err); ok {
-		return pe.Err
-	}
-	return err
+	return b, durable.Unpath(err)
 }
 
 // unURL drops the *url.Error, whose text holds the URL.

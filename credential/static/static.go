@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/internal/durable"
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
@@ -162,7 +162,7 @@ func fail(k credential.Kind, format string, args ...any) error {
 func readFile(path string) (secret.Secret, error) {
 	b, err := readBounded(path)
 	if err != nil {
-		return secret.Secret{}, fail(credential.Unreachable, "secret file %q: %w", path, unpath(err))
+		return secret.Secret{}, fail(credential.Unreachable, "secret file %q: %w", path, durable.Unpath(err))
 	}
 	return parse(b, fmt.Sprintf("secret file %q", path))
 }
@@ -183,14 +183,6 @@ func readBounded(path string) ([]byte, error) {
 	}
 	defer f.Close() //nolint:errcheck // only read
 	return io.ReadAll(io.LimitReader(f, MaxSize+1))
-}
-
-// unpath takes the path out of err, which the message names already.
-func unpath(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	return err
 }
 
 func parse(b []byte, what string) (secret.Secret, error) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/egret-proxy/egret/internal/durable"
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
@@ -65,7 +66,7 @@ func (l look) same(o look) bool {
 
 func newWatcher(path string, p *Provider, o Options) (*watcher, error) {
 	if _, err := os.Stat(filepath.Dir(path)); err != nil {
-		return nil, unpath(err)
+		return nil, durable.Unpath(err)
 	}
 	w := &watcher{path: path, every: o.Poll, next: o.Next, log: o.logger(), p: p, quit: make(chan struct{})}
 	if w.every <= 0 {

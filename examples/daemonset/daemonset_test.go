@@ -8,33 +8,16 @@ package daemonset
 import (
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/egret-proxy/egret/certs"
-	"github.com/egret-proxy/egret/config"
-	"github.com/egret-proxy/egret/examples/local"
+	"github.com/egret-proxy/egret/examples/internal/pod"
 )
 
 // The settings load in the node's network, with a real CA and the policy of the local
 // example.
 func TestSettingsLoad(t *testing.T) {
-	dir := lay(t)
-	env := config.Env{GOOS: "linux", HostNetwork: func() bool { return true }, Getenv: func(k string) string {
-		return map[string]string{"KUBERNETES_SERVICE_HOST": "10.96.0.1"}[k]
-	}}
-	node, faults := config.LoadNode(filepath.Join(dir, "egret.yaml"), env)
-	if len(faults) > 0 {
-		t.Fatal(faults)
-	}
-	issuer, err := certs.NewFileIssuer(certs.IssuerFile{Chain: node.Certs.Issuer.File[0].Chain, Key: node.Certs.Issuer.File[0].Key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, faults := config.Load(node, config.LoadOptions{Permits: issuer.Permits, Authorities: issuer.Authorities(), Env: env}); len(faults) > 0 {
-		t.Fatal(faults)
-	}
+	pod.Load(t, pod.Lay(t), pod.Env(true))
 }
 
 // container is the part of the manifest between the name of a container and the next.
@@ -96,41 +79,4 @@ func TestConflist(t *testing.T) {
 	if last.Type != "egret-cni" || last.Control != "/run/egret-steer/control.sock" {
 		t.Errorf("the last plugin is %+v", last)
 	}
-}
-
-// lay puts the example together as the pod's volumes do.
-func lay(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	files, err := local.Render(local.Overlay{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if files["egret.yaml"], err = os.ReadFile("egret.yaml"); err != nil {
-		t.Fatal(err)
-	}
-	files["secrets/qase-token"] = []byte("key\n")
-	files["secrets/pagerduty-client-secret"] = []byte("secret\n")
-	root, err := certs.NewRoot(certs.RootOptions{Organization: "Acme", Domains: []string{"slack.com", "qase.io", "pagerduty.com"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ca, err := root.Intermediate(certs.IntermediateOptions{Hosts: []string{"slack.com", "api.qase.io", "api.pagerduty.com"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	files["issuer/chain.pem"] = ca.EncodeChain()
-	if files["issuer/key.pem"], err = ca.EncodeKey(); err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range files {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
 }

@@ -19,8 +19,9 @@ func egretRules() rules {
 	return rules{
 		arrows: map[string][]string{
 			// The leaves know no siblings. Who talks to an issuer needs the words for what it
-			// sent as much as who talks to a SaaS: none of it may be quoted.
-			"identity": nil, "policy": nil, "credential": {"internal/wireerr", "internal/durable"}, "certs": nil, "audit": nil,
+			// sent as much as who talks to a SaaS: none of it may be quoted. Files that must survive a
+			// power cut are replaced in one place.
+			"identity": nil, "policy": nil, "credential": {"internal/wireerr", "internal/durable"}, "certs": {"internal/durable"}, "audit": {"internal/durable"},
 
 			// The stem sees them all, and nobody sees the stem but config and cmd.
 			"proxy": {"identity", "policy", "credential", "certs", "audit", "internal/sockopt", "internal/wireerr"},
@@ -32,17 +33,19 @@ func egretRules() rules {
 				"config", "kube", "api", "identity", "policy", "credential", "certs", "audit", "proxy", "internal", "examples",
 			},
 
-			"internal/steer":  {"internal/netns"},
-			"internal/launch": {"certs"},                    // trust files for a program
-			"internal/ops":    {"audit", "internal/escape"}, // calls of the admin socket are recorded
-			"examples":        nil,
+			"internal/steer":    {"internal/netns"},
+			"internal/launch":   {"certs"},                    // trust files for a program
+			"internal/ops":      {"audit", "internal/escape"}, // calls of the admin socket are recorded
+			"examples":          nil,
+			"examples/internal": {"examples/local", "config", "certs"}, // what tests of examples share
 		},
 		// Tests may use a real neighbour; it never weakens what ships.
 		testArrows: map[string][]string{
-			"proxy":    {"internal"},
-			"identity": {"internal"},
-			"config":   {"internal", "examples"},
-			"examples": {"internal", "config", "certs"},
+			"proxy":            {"internal"},
+			"identity":         {"internal"},
+			"internal/sockopt": {"internal/netns"},
+			"config":           {"internal", "examples"},
+			"examples":         {"internal", "config", "certs"},
 			"integration": {
 				"config", "api", "identity", "policy", "credential", "certs", "audit", "proxy", "internal", "examples",
 			},

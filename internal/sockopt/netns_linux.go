@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -29,48 +28,6 @@ func OpenDiag() (*Diag, error) {
 		return nil, fmt.Errorf("open sock_diag: %w", err)
 	}
 	return &Diag{d: d}, nil
-}
-
-// OpenDiagIn asks in the network namespace of a descriptor, such as that of an open
-// /proc/PID/ns/net. It needs CAP_SYS_ADMIN, and so belongs into the helper that has it;
-// the process with the credentials takes what the helper made by AdoptDiag.
-func OpenDiagIn(netns *os.File) (*Diag, error) {
-	type result struct {
-		d   *diag
-		err error
-	}
-	done := make(chan result)
-	go func() {
-		d, err := openIn(int(netns.Fd()))
-		done <- result{d, err}
-	}()
-	r := <-done
-	if r.err != nil {
-		return nil, fmt.Errorf("open sock_diag in a network namespace: %w", r.err)
-	}
-	return &Diag{d: r.d}, nil
-}
-
-// openIn enters the namespace with its thread and comes back. The thread of a goroutine
-// that could not come back is not unlocked, and so ends with it.
-func openIn(netns int) (*diag, error) {
-	runtime.LockOSThread()
-	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		runtime.UnlockOSThread()
-		return nil, err
-	}
-	defer func() { _ = unix.Close(home) }()
-	if err := unix.Setns(netns, unix.CLONE_NEWNET); err != nil {
-		runtime.UnlockOSThread()
-		return nil, err
-	}
-	d, err := openDiag()
-	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
-		return d, errors.Join(err, back)
-	}
-	runtime.UnlockOSThread()
-	return d, err
 }
 
 // AdoptDiag asks by a NETLINK_SOCK_DIAG socket that another process has opened: it goes

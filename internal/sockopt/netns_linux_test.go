@@ -5,6 +5,7 @@ package sockopt
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/egret-proxy/egret/internal/netns"
 )
 
 func openedDiag(t testing.TB) *Diag {
@@ -128,7 +131,7 @@ func loopbackUp() error {
 // TestDiagInAnotherNetworkNamespace: a connection inside of a pod's namespace, accepted
 // by a process outside of it, is found in that namespace only.
 func TestDiagInAnotherNetworkNamespace(t *testing.T) {
-	var netns *os.File
+	var here *os.File
 	var c, s net.Conn
 	var inner *Diag
 	inNewNetns(t, func() {
@@ -147,7 +150,7 @@ func TestDiagInAnotherNetworkNamespace(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		netns, err = os.Open("/proc/thread-self/ns/net")
+		here, err = os.Open("/proc/thread-self/ns/net")
 		if err != nil {
 			t.Error(err)
 		}
@@ -159,7 +162,7 @@ func TestDiagInAnotherNetworkNamespace(t *testing.T) {
 	if t.Failed() || t.Skipped() {
 		return
 	}
-	defer func() { _ = errors.Join(c.Close(), s.Close(), netns.Close()); inner.Close() }()
+	defer func() { _ = errors.Join(c.Close(), s.Close(), here.Close()); inner.Close() }()
 
 	if o, err := PeerOwner(s); err == nil {
 		t.Errorf("our own namespace knows it: %+v", o)
@@ -167,10 +170,7 @@ func TestDiagInAnotherNetworkNamespace(t *testing.T) {
 	if f, err := openedDiag(t).PeerFacts(s); err == nil {
 		t.Errorf("our own namespace knows it: %+v", f)
 	}
-	entered, err := OpenDiagIn(netns)
-	if err != nil {
-		t.Fatal(err)
-	}
+	entered := openedIn(t, here)
 	defer entered.Close()
 	adopted, err := AdoptDiag(os.NewFile(uintptr(dup(t, inner.d.fd)), "netlink"))
 	if err != nil {
@@ -192,9 +192,24 @@ func TestDiagInAnotherNetworkNamespace(t *testing.T) {
 			t.Fatalf("network namespace %d became %d: %v", before, now, err)
 		}
 	}
-	if _, err := AdoptDiag(netns); err == nil {
+	if _, err := AdoptDiag(here); err == nil {
 		t.Error("a descriptor that is not a netlink socket is adopted")
 	}
+}
+
+// openedIn is a Diag by a socket that was opened in a namespace, as egret steer does.
+func openedIn(t *testing.T, file *os.File) *Diag {
+	t.Helper()
+	ns, err := netns.Open(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	var g *Diag
+	if err := ns.Do(func() (err error) { g, err = OpenDiag(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	return g
 }
 
 func dup(t *testing.T, fd int) int {

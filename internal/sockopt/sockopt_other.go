@@ -27,9 +27,6 @@ type Diag struct{}
 // OpenDiag is not available on this system.
 func OpenDiag() (*Diag, error) { return nil, errors.ErrUnsupported }
 
-// OpenDiagIn is not available on this system.
-func OpenDiagIn(*os.File) (*Diag, error) { return nil, errors.ErrUnsupported }
-
 // AdoptDiag is not available on this system.
 func AdoptDiag(*os.File) (*Diag, error) { return nil, errors.ErrUnsupported }
 
