@@ -105,7 +105,8 @@ func (s *script) play(request, answer []byte) (seen []string, got string) {
 	if !bytes.Contains(bytes.ToLower(answer), []byte("content-type")) {
 		but = []string{"Content-Type"} // net/http guesses one where the body comes together with the header
 	}
-	got = answersOf(bufio.NewReader(tc), request, but)
+	untold := !bytes.Contains(bytes.ToLower(answer), []byte("content-length"))
+	got = answersOf(bufio.NewReader(tc), request, readAs{but, untold})
 	_ = tc.Close()
 	s.w.pool.mu.Lock()
 	for _, g := range s.w.pool.groups {
@@ -122,9 +123,18 @@ func (s *script) play(request, answer []byte) (seen []string, got string) {
 	return s.seen, got
 }
 
+// readAs says what of an answer hangs on time.
+type readAs struct {
+	but []string // fields
+	// untold: the upstream does not declare a length. Where its body is empty, too, both
+	// forwarders send the header as chunked or with a length of 0: whichever comes first, the
+	// body's end or the flush that a waiting client is owed.
+	untold bool
+}
+
 // answersOf reads the informational answers and the final one. How much of a broken one
 // comes is a matter of time.
-func answersOf(br *bufio.Reader, request []byte, but []string) string {
+func answersOf(br *bufio.Reader, request []byte, as readAs) string {
 	r, _ := http.ReadRequest(bufio.NewReader(bytes.NewReader(request)))
 	var b strings.Builder
 	for {
@@ -145,8 +155,12 @@ func answersOf(br *bufio.Reader, request []byte, but []string) string {
 			resp.Header.Del("Content-Length")
 			resp.ContentLength = 0
 		}
+		if as.untold && len(text) == 0 && len(resp.Trailer) == 0 {
+			resp.Header.Del("Content-Length")
+			resp.ContentLength, resp.TransferEncoding = 0, nil
+		}
 		fmt.Fprintf(&b, "%s %s %d %v %v\n%s%q\n%s", resp.Proto, resp.Status, resp.ContentLength, resp.TransferEncoding, resp.Close,
-			fieldsOf(resp.Header, but...), text, fieldsOf(resp.Trailer))
+			fieldsOf(resp.Header, as.but...), text, fieldsOf(resp.Trailer))
 		if resp.StatusCode >= 200 {
 			return b.String()
 		}

@@ -86,8 +86,8 @@ type caller struct {
 // lock; in the second half of it the next review is asked for ahead. It waits for one
 // only after a pause that was longer, as it must then. Expires is the token's.
 func (c *caller) Workload() (identity.Workload, error) {
-	if !time.Now().Before(c.expires) {
-		return identity.Workload{}, fmt.Errorf("%w: the token ended at %s", identity.ErrExpired, c.expires.UTC().Format(time.RFC3339))
+	if err := c.ended(); err != nil {
+		return identity.Workload{}, err
 	}
 	v := c.last.Load()
 	age := time.Since(v.at)
@@ -105,11 +105,22 @@ func (c *caller) Workload() (identity.Workload, error) {
 	}
 	switch {
 	case v.err != nil:
+		if err := c.ended(); err != nil { // while the server was asked, and that is why it refuses
+			return identity.Workload{}, err
+		}
 		return identity.Workload{}, fmt.Errorf("%w: %w", identity.ErrRevoked, hide(v.err))
 	case v.id != c.id || v.podUID != c.podUID:
 		return identity.Workload{}, fmt.Errorf("%w: the token was of %q and is of %q now", identity.ErrRevoked, c.id, v.id)
 	}
 	return identity.Workload{ID: c.id, Evidence: identity.EvidenceToken, Expires: c.expires}, nil
+}
+
+// ended says that the token's time is over.
+func (c *caller) ended() error {
+	if time.Now().Before(c.expires) {
+		return nil
+	}
+	return fmt.Errorf("%w: the token ended at %s", identity.ErrExpired, c.expires.UTC().Format(time.RFC3339))
 }
 
 type hidden struct{ error }
