@@ -48,13 +48,14 @@ type exchange struct {
 	peeked *bodyPeek // what had to be read of the body before the decision
 	unread error     // why nothing could be read of what the request does
 
-	bodyIn   atomic.Int64
-	bodyWait atomic.Int64 // since when a read of the client's body waits, in Unix nanoseconds; 0: none does
-	bodyDone atomic.Bool  // read to its end
-	bodyErr  atomic.Bool  // reading the client's body failed
-	bodyEnd  atomic.Bool  // the upstream wants no more of it
-	readErr  error        // reading the upstream's body failed
-	upgraded atomic.Bool
+	bodyIn    atomic.Int64
+	bodyWait  atomic.Int64 // since when a read of the client's body waits, in Unix nanoseconds; 0: none does
+	bodyDone  atomic.Bool  // read to its end
+	bodyAsked atomic.Bool  // a read of it has begun, or a 100 Continue been passed on: the client sends it
+	bodyErr   atomic.Bool  // reading the client's body failed
+	bodyEnd   atomic.Bool  // the upstream wants no more of it
+	readErr   error        // reading the upstream's body failed
+	upgraded  atomic.Bool
 
 	ctx  context.Context
 	stop context.CancelCauseFunc

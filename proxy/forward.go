@@ -202,6 +202,9 @@ func (w *responseWriter) WriteHeader(status int) {
 		w.x.announce(w.Header())
 		w.length, _ = strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64)
 	} else {
+		if status == http.StatusContinue {
+			w.x.bodyAsked.Store(true)
+		}
 		cleanResponse(w.Header(), w.x.decision.Rule, w.x.cred != nil)
 		dropReflected(w.Header(), w.x.injected)
 	}

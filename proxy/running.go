@@ -169,6 +169,7 @@ type countingBody struct {
 }
 
 func (b *countingBody) Read(p []byte) (int, error) {
+	b.x.bodyAsked.Store(true)
 	b.x.bodyWait.Store(time.Now().UnixNano())
 	n, err := b.ReadCloser.Read(p)
 	b.x.bodyWait.Store(0)

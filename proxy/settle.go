@@ -22,8 +22,9 @@ func (x *exchange) undrained() bool {
 	return x.r.ProtoMajor == 1 && x.r.ContentLength != 0 && !x.bodyDone.Load() && !x.upgraded.Load()
 }
 
-// unasked reports a client that waits for 100 Continue before it sends its body.
-func (x *exchange) unasked() bool { return len(x.r.Header["Expect"]) > 0 && x.bodyIn.Load() == 0 }
+// unasked reports a client that waits for 100 Continue before it sends its body. One that
+// was told to go on has not sent a byte yet, but will.
+func (x *exchange) unasked() bool { return len(x.r.Header["Expect"]) > 0 && !x.bodyAsked.Load() }
 
 // drainBody reads a small body that is here already, ahead of a refusal, so that the
 // connection can be kept. Where there is more the answer does not wait for it and says that

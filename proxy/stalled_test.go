@@ -97,6 +97,36 @@ func TestBytesOfABodyThatWasAnsweredEarlyAreNoRequest(t *testing.T) {
 	w.wait(1, any1)
 }
 
+// A client that was told to go on sends its body, even where the SaaS has answered since:
+// closing on it would break its write, and it would never read the answer.
+func TestABodyThatWasAskedForIsReadBehindAnEarlyAnswer(t *testing.T) {
+	w := newWorld(t, withHandler(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.WriteHeader(http.StatusContinue)
+		rw.WriteHeader(http.StatusForbidden)
+	}))
+	c := w.inside(otherHost+":443", otherHost)
+	_ = c.SetDeadline(time.Now().Add(soon))
+	br := bufio.NewReader(c)
+	_, _ = io.WriteString(c, "PUT / HTTP/1.1\r\nHost: "+otherHost+"\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+	if resp := must(http.ReadResponse(br, nil))(t); resp.StatusCode != 100 {
+		t.Fatalf("first %d", resp.StatusCode)
+	}
+	time.Sleep(settleTime / 5) // the answer comes first
+	if _, err := io.WriteString(c, "body"); err != nil {
+		t.Fatal(err)
+	}
+	resp := must(http.ReadResponse(br, nil))(t)
+	for resp.StatusCode == 100 { // the SaaS's own, behind ours
+		resp = must(http.ReadResponse(br, nil))(t)
+	}
+	if _ = body(t, resp); resp.StatusCode != 403 {
+		t.Errorf("%d", resp.StatusCode)
+	}
+	if rec := w.recordOf(resp); rec.BytesIn != 4 {
+		t.Errorf("%d bytes of the body were read", rec.BytesIn)
+	}
+}
+
 // uploading starts a request whose body stalls behind its beginning, and waits until it
 // is forwarded.
 func (w *world) uploading(rest string) *tls.Conn {
