@@ -58,12 +58,16 @@ func runVerb(ctx context.Context, args []string, std streams) error {
 	if err != nil {
 		return err
 	}
+	held, err := goals()
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "egret-bench-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	rep := &report.Report{Date: time.Now(), Machine: host.Describe(), Grants: o.grants, Rounds: o.rounds, Window: o.window,
+	rep := &report.Report{Date: time.Now(), Machine: host.Describe(), Grants: o.grants, Rounds: o.rounds, Window: o.window, Goals: held,
 		Command: strings.TrimSpace("go run ./bench run " + strings.Join(args, " "))}
 	if err := o.measure(ctx, dir, plan, rep); err != nil {
 		return err

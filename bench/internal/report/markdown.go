@@ -6,44 +6,45 @@ package report
 import (
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/egret-proxy/egret/bench/internal/load"
 	"github.com/egret-proxy/egret/bench/internal/stats"
 )
 
-// A ratio whose quartiles lie further apart than this share of it is not printed, nor a
-// difference (of latencies, which spread more) beyond the other.
-const (
-	noisyRatio      = 0.25
-	noisyDifference = 0.5
-)
+// Stem is the name of the report's files, without what tells them apart.
+func (r *Report) Stem() string {
+	if r.Name != "" {
+		return r.Name
+	}
+	return r.Date.UTC().Format(time.DateOnly)
+}
 
-// Markdown writes the report for people.
+// Markdown writes the report for people. It names the plots that Plots makes.
 func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What egret costs, %s\n\n", r.Date.UTC().Format(time.DateOnly))
-	b.WriteString(intro)
+	if len(r.Windows) > 0 {
+		b.WriteString(intro)
+	}
 	r.warning(&b)
+	r.goalTable(&b)
 	r.ratios(&b)
-	r.verdict(&b)
 	r.latencies(&b)
 	r.figures(&b)
+	r.growth(&b)
+	r.steps(&b)
+	r.windows(&b)
 	r.setting(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-const intro = `The same requests go to the same origin directly, through goproxy's own MITM with one header put in, and through
-` + "`egret run`" + `. goproxy here asks nobody and writes nothing; egret finds out who calls, asks the policy, takes the
-credential from its cache, cleans the headers and writes one record for each request. Medians over the rounds, with
-quartiles in brackets; ratios and differences are taken within a round and only then summed up. "noisy" stands where the
-quartiles are too far apart for the figure to mean anything.
-
-`
+const intro = "The same requests go to the same origin directly, through each peer, and through `egret run`. Peers ask nobody and write nothing,\n" +
+	"they put one header in. egret finds out who calls, asks the policy, takes the credential from its cache, cleans the headers and\n" +
+	"writes one record for each request. Medians over the rounds, with quartiles in brackets; ratios and differences are taken within\n" +
+	"a round and only then summed up. \"noisy\" stands where the quartiles are too far apart for the figure to mean anything.\n\n"
 
 // busy is the share of the machine that others may use before the report says so first.
 const busy = 0.1
@@ -54,104 +55,174 @@ func (r *Report) warning(b *strings.Builder) {
 	}
 }
 
-func (r *Report) ratios(b *strings.Builder) {
-	b.WriteString("## Ratios\n\n| load | CPU of the proxy, egret ÷ goproxy | speed, egret ÷ goproxy | speed, egret ÷ direct |\n|---|---|---|---|\n")
-	for _, l := range r.Loads {
-		if l.Rate {
-			continue
-		}
-		speed, cost := r.metrics(l.Name)
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", l.Name, ratioText(r.ratio(l.Name, Goproxy, cost)),
-			ratioText(r.ratio(l.Name, Goproxy, speed)), ratioText(r.ratio(l.Name, Direct, speed)))
-	}
-	b.WriteString("\nCPU: lower is better for egret. Speed (requests/s, bytes/s for downloads): higher is better; origin, load and\nproxy share the cores, so that CPU is the figure that carries over to other machines.\n\n")
+// table writes a header of the columns.
+func table(b *strings.Builder, columns ...string) {
+	fmt.Fprintf(b, "| %s |\n|%s\n", strings.Join(columns, " | "), strings.Repeat("---|", len(columns)))
 }
 
-// verdict says in words where egret costs more than its peer and where less.
-func (r *Report) verdict(b *strings.Builder) {
-	var more, less, open []string
-	for _, l := range r.Loads {
-		if l.Rate {
-			continue
-		}
-		_, cost := r.metrics(l.Name)
-		switch s := r.ratio(l.Name, Goproxy, cost); {
-		case s.Noisy(noisyRatio), s.Q1 <= 1 && s.Q3 >= 1:
-			open = append(open, l.Name)
-		case s.Median > 1:
-			more = append(more, fmt.Sprintf("%s (%+.0f %%)", l.Name, 100*(s.Median-1)))
-		default:
-			less = append(less, fmt.Sprintf("%s (%+.0f %%)", l.Name, 100*(s.Median-1)))
-		}
+func (r *Report) ratios(b *strings.Builder) {
+	loads := r.loads(Requests, Bytes)
+	if len(loads) == 0 {
+		return
 	}
-	for _, line := range []struct {
-		what  string
-		names []string
-	}{{"egret needs more CPU than goproxy", more}, {"egret needs less", less}, {"no difference that these rounds could show", open}} {
-		if len(line.names) > 0 {
-			fmt.Fprintf(b, "* %s: %s\n", line.what, strings.Join(line.names, "; "))
+	b.WriteString("## CPU of the proxy: egret ÷ peer\n\nLower is better for egret: 0.50 is half the CPU time for each request.\n\n")
+	r.ratioTable(b, loads, CPU, r.peers())
+	r.verdicts(b, loads)
+	if len(r.peers()) > 0 {
+		fmt.Fprintf(b, "![CPU of the proxy for each request](%s)\n\n", r.plotName(plotCPU))
+	}
+	b.WriteString("## Speed: egret ÷ others\n\nRequests/s, bytes/s for large bodies; higher is better for egret. Origin, load and proxy share the cores: CPU is the\nfigure that carries over to other machines.\n\n")
+	r.ratioTable(b, loads, Speed, append([]string{Direct}, r.peers()...))
+}
+
+func (r *Report) ratioTable(b *strings.Builder, loads []Load, measure string, others []string) {
+	columns := []string{"load"}
+	for _, other := range others {
+		columns = append(columns, "÷ "+other)
+	}
+	table(b, columns...)
+	for _, l := range loads {
+		fmt.Fprintf(b, "| %s |", l.Name)
+		for _, other := range others {
+			fmt.Fprintf(b, " %s |", ratioText(r.ratio(l.Name, other, measure)))
 		}
+		b.WriteString("\n")
 	}
 	b.WriteString("\n")
 }
 
-func (r *Report) latencies(b *strings.Builder) {
-	b.WriteString("## Added latency, at a fixed rate (open loop)\n\n| load | direct p50 | egret adds | goproxy adds | direct p99 | egret adds | goproxy adds |\n|---|---|---|---|---|---|---|\n")
-	for _, l := range r.Loads {
-		if !l.Rate {
-			continue
+// verdicts says in words where egret costs more than each peer and where less.
+func (r *Report) verdicts(b *strings.Builder, loads []Load) {
+	for _, peer := range r.peers() {
+		var more, less, open []string
+		for _, l := range loads {
+			switch s := r.ratio(l.Name, peer, CPU); {
+			case s.N == 0:
+			case s.Noisy(noisyRatio), s.Q1 <= 1 && s.Q3 >= 1:
+				open = append(open, l.Name)
+			case s.Median > 1:
+				more = append(more, fmt.Sprintf("%s (%+.0f %%)", l.Name, 100*(s.Median-1)))
+			default:
+				less = append(less, fmt.Sprintf("%s (%+.0f %%)", l.Name, 100*(s.Median-1)))
+			}
 		}
-		fmt.Fprintf(b, "| %s", l.Name)
-		for _, m := range []metric{p50, p99} {
-			fmt.Fprintf(b, " | %s | %s | %s", durationText(r.spread(l.Name, Direct, m)),
-				addedText(r.added(l.Name, Egret, m)), addedText(r.added(l.Name, Goproxy, m)))
-		}
-		b.WriteString(" |\n")
+		writeList(b, "egret needs more CPU than "+peer, more)
+		writeList(b, "egret needs less than "+peer, less)
+		writeList(b, "no difference to "+peer+" that these rounds could show", open)
 	}
-	b.WriteString("\nLatencies count from when a request was due, so that a stall is charged to all requests that would have met it.\n\n")
+	b.WriteString("\n")
 }
 
-func (r *Report) figures(b *strings.Builder) {
-	b.WriteString("## Figures\n\n| load | target | speed | CPU of the proxy per request | p50 | p99 |\n|---|---|---|---|---|---|\n")
-	for _, l := range r.Loads {
-		for _, target := range []string{Direct, Goproxy, Egret} {
-			speed := numberText(r.spread(l.Name, target, rate), 1, "/s")
-			if r.large(l.Name) {
-				speed = numberText(r.spread(l.Name, target, byteRate), 1<<20, " MiB/s")
+func writeList(b *strings.Builder, what string, names []string) {
+	if len(names) > 0 {
+		fmt.Fprintf(b, "* %s: %s\n", what, strings.Join(names, "; "))
+	}
+}
+
+func (r *Report) latencies(b *strings.Builder) {
+	loads := r.loads(Paced)
+	if len(loads) == 0 {
+		return
+	}
+	b.WriteString("## Added latency, at a fixed rate (open loop)\n\nLatencies count from when a request was due, so that a stall is charged to all requests that would have met it. Each proxy's row is\nwhat it adds to direct requests; in the last columns egret's is divided by it.\n\n")
+	table(b, "load", "target", "p50", "p99", "p50: egret ÷", "p99: egret ÷")
+	for _, l := range loads {
+		for _, target := range r.targets() {
+			fmt.Fprintf(b, "| %s | %s |", l.Name, target)
+			if target == Direct {
+				fmt.Fprintf(b, " %s | %s | | |\n", durationText(r.spread(l.Name, Direct, P50)), durationText(r.spread(l.Name, Direct, P99)))
+				continue
 			}
-			fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", l.Name, target, speed,
-				durationText(r.costOfOne(l.Name, target)), durationText(r.spread(l.Name, target, p50)), durationText(r.spread(l.Name, target, p99)))
+			fmt.Fprintf(b, " %s | %s | %s |\n", addedText(r.spread(l.Name, target, AddedP50)), addedText(r.spread(l.Name, target, AddedP99)), r.addedRatios(l.Name, target))
+		}
+	}
+	fmt.Fprintf(b, "\n![Latency at a fixed rate](%s)\n\n", r.plotName(plotLatency))
+}
+
+func (r *Report) addedRatios(loadName, target string) string {
+	if target == Egret {
+		return "|"
+	}
+	texts := make([]string, 0, 2)
+	for _, measure := range []string{AddedP50, AddedP99} {
+		texts = append(texts, shareText(r.ratio(loadName, target, measure), tolerance(measure)))
+	}
+	return strings.Join(texts, " | ")
+}
+
+// figures are the values that are no windows: a row for each name and load, a column for
+// each target.
+func (r *Report) figures(b *strings.Builder) {
+	targets, rows := r.figureRows()
+	if len(rows) == 0 {
+		return
+	}
+	b.WriteString("## Memory, start, size\n\n")
+	table(b, append([]string{"figure"}, targets...)...)
+	for _, f := range rows {
+		fmt.Fprintf(b, "| %s |", f.title())
+		for _, target := range targets {
+			fmt.Fprintf(b, " %s |", unitText(r.spread(f.Load, target, f.Name), f.Unit))
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\n")
+}
+
+// figureRows are the targets that have figures, and one Figure for each row.
+func (r *Report) figureRows() (targets []string, rows []Figure) {
+	for _, f := range r.Figures {
+		if !slices.Contains(targets, f.Target) {
+			targets = append(targets, f.Target)
+		}
+		if !slices.ContainsFunc(rows, func(g Figure) bool { return g.Name == f.Name && g.Load == f.Load }) {
+			rows = append(rows, f)
+		}
+	}
+	order := r.targets()
+	slices.SortStableFunc(targets, func(x, y string) int { return slices.Index(order, x) - slices.Index(order, y) })
+	return targets, rows
+}
+
+func (f Figure) title() string {
+	if f.Load == "" {
+		return f.Name
+	}
+	return f.Name + ", " + f.Load
+}
+
+// windows prints what the ratios were made of.
+func (r *Report) windows(b *strings.Builder) {
+	loads := r.loads(Requests, Bytes, Paced)
+	if len(loads) == 0 {
+		return
+	}
+	b.WriteString("## Figures\n\n")
+	table(b, "load", "target", "speed", "CPU of the proxy, each", "p50", "p99")
+	for _, l := range loads {
+		for _, target := range r.targets() {
+			speed := r.spread(l.Name, target, Speed)
+			if speed.N == 0 {
+				continue
+			}
+			fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", l.Name, target, l.speedText(speed), l.each(durationText(r.spread(l.Name, target, CPU))),
+				durationText(r.spread(l.Name, target, P50)), durationText(r.spread(l.Name, target, P99)))
 		}
 	}
 	b.WriteString("\nLatencies of closed loops are those of a saturated machine: they show the queue, not the proxy.\n\n")
 }
 
-// costOfOne is the CPU time for one request; for downloads it comes from the bytes, so
-// that a request cut by the window's edge counts for what was done of it.
-func (r *Report) costOfOne(loadName, target string) stats.Spread {
-	if !r.large(loadName) {
-		return r.spread(loadName, target, cpu)
+func (l Load) speedText(s stats.Spread) string {
+	if l.kind() == Bytes {
+		return numberText(s, 1<<20, " MiB/s")
 	}
-	i := slices.IndexFunc(r.Loads, func(l Load) bool { return l.Name == loadName })
-	size := float64(r.Loads[i].Bytes)
-	return r.spread(loadName, target, func(x load.Result) float64 { return cpuPerByte(x) * size })
+	return numberText(s, 1, "/s")
 }
 
-func (r *Report) setting(b *strings.Builder) {
-	f := r.foreign()
-	failed, first := r.Errors()
-	fmt.Fprintf(b, "## Setting\n\n* machine: %d cores, %s, %s %s, %s; load average %s before, %s after\n", r.Machine.Cores, r.Machine.CPU,
-		r.Machine.OS, r.Machine.Kernel, r.Machine.Arch, r.Machine.Load, r.LoadEnd)
-	fmt.Fprintf(b, "* CPU that others used meanwhile: %.0f %% of the machine (%.0f–%.0f)\n", 100*f.Median, 100*f.Q1, 100*f.Q3)
-	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
-		fmt.Fprintf(b, "* %s: %s\n", name, r.Versions[name])
+// each says what the CPU time is for, where that is no request.
+func (l Load) each(text string) string {
+	if l.Unit == "" || text == nothing {
+		return text
 	}
-	fmt.Fprintf(b, "* egret: %d access policies, sidecar identity with kernel check, static credential from a file, records to a file, metrics on, else defaults\n", r.Grants)
-	b.WriteString("* goproxy: certificates cached, ECDSA CA, HTTP/2 on, upstream verified, 256 idle upstream connections kept\n")
-	b.WriteString("* origin: TLS 1.3, ECDSA P-256, refuses requests without the credential; everything on loopback\n")
-	fmt.Fprintf(b, "* %d rounds, interleaved, windows of %s; requests that failed: %d", r.Rounds, r.Window, failed)
-	if first != "" {
-		fmt.Fprintf(b, " (first: %q)", first)
-	}
-	fmt.Fprintf(b, "\n* command: `%s`\n", r.Command)
+	return text + " for each " + l.Unit
 }

@@ -1,47 +1,78 @@
 // SPDX-FileCopyrightText: The egret authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package report turns windows of measurement into what people read: ratios first, with
-// their spread, and no figure that the spread makes meaningless.
+// Package report turns measurements into what people read: ratios first, with their
+// spread, and no figure that the spread makes meaningless.
 package report
 
 import (
-	"slices"
 	"time"
 
 	"github.com/egret-proxy/egret/bench/internal/host"
 	"github.com/egret-proxy/egret/bench/internal/load"
 	"github.com/egret-proxy/egret/bench/internal/origin"
-	"github.com/egret-proxy/egret/bench/internal/stats"
 )
 
-// Targets, as in Window.Target.
+// Targets that a report knows how to treat: what egret shows is divided by what each
+// other shows, and Direct is what latency is added to. All others are peers.
 const (
-	Direct  = "direct"
-	Goproxy = "goproxy"
-	Egret   = "egret"
+	Direct = "direct"
+	Egret  = "egret"
 )
 
-// Report is a whole run. Its JSON form holds every window, so that other questions can
-// be asked of it later.
+// Report is a run. Its JSON form holds every window, so that other questions can be
+// asked of it later. Parts that a run does not measure are empty; Merge puts the parts
+// of several together.
 type Report struct {
+	Name     string            `json:"name,omitempty"` // of the files; default: the date
 	Date     time.Time         `json:"date"`
 	Command  string            `json:"command"`
 	Machine  host.Machine      `json:"machine"`
 	LoadEnd  string            `json:"load_end,omitempty"` // load averages at the end
 	Versions map[string]string `json:"versions"`
-	Grants   int               `json:"grants"`
+	Grants   int               `json:"grants,omitempty"`
 	Rounds   int               `json:"rounds"`
-	Window   time.Duration     `json:"window_ns"`
-	Loads    []Load            `json:"loads"`
-	Windows  []Window          `json:"windows"`
+	Window   time.Duration     `json:"window_ns,omitempty"`
+	Targets  []Target          `json:"targets,omitempty"` // in the order of the tables; default: as they come in Windows
+	Loads    []Load            `json:"loads,omitempty"`
+	Windows  []Window          `json:"windows,omitempty"`
+	Figures  []Figure          `json:"figures,omitempty"`
+	Steps    []Step            `json:"steps,omitempty"`
+	Curves   []Curve           `json:"curves,omitempty"`
+	Goals    []Goal            `json:"goals,omitempty"` // what the run was held to
 }
+
+// Target is one program that the load went through.
+type Target struct {
+	Name    string   `json:"name"`
+	Setting string   `json:"setting,omitempty"` // in words: what was set, what it does and does not do
+	Configs []Config `json:"configs,omitempty"`
+}
+
+// Config is a file that a target was started with.
+type Config struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+// Kind is what a load shows.
+type Kind string
+
+// Kinds of loads.
+const (
+	Requests Kind = "requests" // as fast as they are answered: CPU for each, and requests/s
+	Bytes    Kind = "bytes"    // large bodies: CPU for as many bytes as one has, and bytes/s
+	Paced    Kind = "paced"    // at a fixed rate: latency
+	Idle     Kind = "idle"     // nothing is sent; what it shows are Figures
+)
 
 // Load is one kind of traffic.
 type Load struct {
 	Name  string `json:"name"`
+	Kind  Kind   `json:"kind,omitempty"` // default: Paced with Rate, Bytes for bodies of 1 MiB or more, else Requests
 	Bytes int64  `json:"bytes"`          // of every body
 	Rate  bool   `json:"rate,omitempty"` // open loop: latency is what it shows, not requests/s
+	Unit  string `json:"unit,omitempty"` // what is counted as a request, such as "message", where it is none
 }
 
 // Window is one measurement of one target.
@@ -53,101 +84,54 @@ type Window struct {
 	Origin origin.Counts `json:"origin"` // what arrived, warm-up included
 }
 
-// metric reads one figure from a window; 0 is "not known".
-type metric func(load.Result) float64
+// Unit is what a value counts; it decides how it is printed.
+type Unit string
 
-func rate(r load.Result) float64 { return r.Rate() }
-func p50(r load.Result) float64  { return float64(r.Latency.P50) }
-func p99(r load.Result) float64  { return float64(r.Latency.P99) }
+// Units of figures and curves.
+const (
+	Nanoseconds Unit = "ns"
+	Octets      Unit = "B"
+	Count       Unit = "count"
+)
 
-// cpu is the proxy's CPU time for one request.
-func cpu(r load.Result) float64 {
-	if r.Requests == 0 {
-		return 0
-	}
-	return float64(r.CPU["proxy"]) / float64(r.Requests)
+// Figure is one value that is no window of load, such as memory for each connection.
+// The same Name, Load and Target in several rounds make one row of the table.
+type Figure struct {
+	Name   string  `json:"name"`
+	Load   string  `json:"load,omitempty"`
+	Target string  `json:"target"`
+	Round  int     `json:"round"`
+	Value  float64 `json:"value"`
+	Unit   Unit    `json:"unit"`
+	Higher bool    `json:"higher_is_better,omitempty"`
 }
 
-// cpuPerByte is what a download costs. Bytes count as they come, so that a long answer
-// is not lost at a window's edge.
-func cpuPerByte(r load.Result) float64 {
-	if r.Bytes == 0 {
-		return 0
-	}
-	return float64(r.CPU["proxy"]) / float64(r.Bytes)
+// Step is what one part of a request costs by itself, from Go benchmarks.
+type Step struct {
+	Name        string    `json:"name"` // as the record names it, such as t_policy
+	Case        string    `json:"case,omitempty"`
+	Benchmark   string    `json:"benchmark"`
+	Nanoseconds []float64 `json:"ns"` // for each run
+	Bytes       float64   `json:"bytes"`
+	Allocations float64   `json:"allocations"`
 }
 
-// byteRate is the bytes of bodies per second.
-func byteRate(r load.Result) float64 { return float64(r.Bytes) / r.Elapsed.Seconds() }
-
-// foreign is the share of the machine that neither proxy nor origin nor load used.
-func foreign(r load.Result) float64 {
-	if r.Machine.Total <= 0 {
-		return 0
-	}
-	busy := r.Machine.Busy
-	for _, d := range r.CPU {
-		busy -= d
-	}
-	return max(0, float64(busy)/float64(r.Machine.Total))
+// Curve is how one figure changes while a number grows. Points of one X and several
+// rounds are one mark of it.
+type Curve struct {
+	Panel  string  `json:"panel"` // curves of one panel are drawn together
+	Name   string  `json:"name"`
+	X      string  `json:"x"` // what grows
+	Y      string  `json:"y"` // what is measured
+	Unit   Unit    `json:"unit"`
+	Flat   bool    `json:"flat"`          // it should not grow
+	Why    string  `json:"why,omitempty"` // what makes it grow, or why it is bounded where it is
+	Points []Point `json:"points"`
 }
 
-// sample reads one figure of every round, in order.
-func (r *Report) sample(loadName, target string, m metric) []float64 {
-	out := make([]float64, r.Rounds)
-	for _, w := range r.Windows {
-		if w.Load == loadName && w.Target == target && w.Round < r.Rounds {
-			out[w.Round] = m(w.Result)
-		}
-	}
-	return out
-}
-
-func (r *Report) spread(loadName, target string, m metric) stats.Spread {
-	s := stats.Of(r.sample(loadName, target, m))
-	if s.Median == 0 {
-		return stats.Spread{}
-	}
-	return s
-}
-
-// ratio is what egret shows for each of what another target shows, round by round.
-func (r *Report) ratio(loadName, other string, m metric) stats.Spread {
-	return stats.Of(stats.Ratios(r.sample(loadName, Egret, m), r.sample(loadName, other, m)))
-}
-
-// added is what a target adds to direct requests, round by round.
-func (r *Report) added(loadName, target string, m metric) stats.Spread {
-	return stats.Of(stats.Differences(r.sample(loadName, target, m), r.sample(loadName, Direct, m)))
-}
-
-// large reports whether a load's answers are so long that bytes are what counts.
-func (r *Report) large(loadName string) bool {
-	return slices.ContainsFunc(r.Loads, func(l Load) bool { return l.Name == loadName && l.Bytes >= 1<<20 })
-}
-
-// metrics are the figures of speed and cost that fit a load.
-func (r *Report) metrics(loadName string) (speed, cost metric) {
-	if r.large(loadName) {
-		return byteRate, cpuPerByte
-	}
-	return rate, cpu
-}
-
-// Errors is how many requests failed over all windows, and the first of their errors.
-func (r *Report) Errors() (n int64, first string) {
-	for _, w := range r.Windows {
-		if n += w.Result.Errors; first == "" {
-			first = w.Result.Error
-		}
-	}
-	return n, first
-}
-
-func (r *Report) foreign() stats.Spread {
-	var all []float64
-	for _, w := range r.Windows {
-		all = append(all, foreign(w.Result))
-	}
-	return stats.Of(all)
+// Point is one measurement of a curve.
+type Point struct {
+	X     float64 `json:"x"`
+	Round int     `json:"round"`
+	Value float64 `json:"value"`
 }
