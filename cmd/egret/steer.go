@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,10 +24,10 @@ import (
 
 // steerFlags are those of steer.
 type steerFlags struct {
-	socket, control, namespaces, state, user string
-	max                                      int
-	keepCaps                                 []string
-	redirect                                 redirectFlags
+	socket, control, namespaces, cri, state, user string
+	max                                           int
+	keepCaps                                      []string
+	redirect                                      redirectFlags
 }
 
 func newSteerCommand() *cobra.Command {
@@ -43,15 +44,22 @@ egret run, which needs no privilege and is the only one that holds credentials.
 In egret.yaml: {name: pods, kind: transparent, address: "steer:///run/egret-steer/steer.sock",
 identify: {process: {attestor: delegated}}}.
 
-Pods are found in a folder of mounted network namespaces (--namespaces), or told by the
-CNI plugin: this program, installed under the name egret-cni and put last in the
-conflist. Both processes may be restarted at any time: open connections go on, new ones
-wait. Ended, it leaves the rules in place, so that nothing leaves uncaptured; a pod that
-is steered no more (its file is gone, CNI DEL) gets them removed.
+Pods are told by the CNI plugin: this program, installed under the name egret-cni and put
+last in the conflist, so that no pod starts uncaptured. The container runtime's list
+(--cri) adds those that were there before; by itself it finds a new pod within a second,
+in which the pod may call uncaptured. Its socket is as good as root on the node: it is
+read only, and never given to egret run. Without Kubernetes, pods are the network
+namespaces that are mounted in a folder (--namespaces).
+
+Both processes may be restarted at any time, and so may the container runtime: open
+connections go on, new ones wait. Ended, egret steer leaves the rules in place, so that
+nothing leaves uncaptured; a pod that is steered no more (its file is gone, CNI DEL) gets
+them removed.
 
 Pods in the host's network are refused: they cannot be told apart.`,
 		Example: `  egret steer --user egret --namespaces /run/netns
   egret steer --user egret                        pods come by the CNI plugin
+  egret steer --user egret --cri unix:///run/containerd/containerd.sock
   egret steer list`,
 		Args: steerArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
@@ -59,11 +67,13 @@ Pods in the host's network are refused: they cannot be told apart.`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.socket, "socket", "/run/egret-steer/steer.sock", "where egret run is given sockets")
 	fl.StringVar(&f.control, "control", steering.DefaultControl, "where the CNI plugin asks; root only; empty: nowhere")
-	fl.StringVar(&f.state, "state", "/run/egret-steer/pods", "folder for what the CNI plugin has told; on a tmpfs")
+	fl.StringVar(&f.state, "state", "/run/egret-steer/pods", "folder for what the CNI plugin and the container runtime have told; on a tmpfs")
+	fl.StringVar(&f.cri, "cri", "", "socket of the container runtime (CRI v1), whose pods are steered: unix:///run/containerd/containerd.sock, unix:///run/crio/crio.sock")
 	fl.StringVar(&f.namespaces, "namespaces", "", "folder of mounted network namespaces that are steered")
 	fl.StringVar(&f.user, "user", defaultRedirectUser, "user of egret run, by name or number")
 	fl.IntVar(&f.max, "max", 1024, "most namespaces")
 	fl.StringSliceVar(&f.keepCaps, "keep-cap", nil, "further capabilities: net_raw (for iptables-legacy), sys_ptrace (for /proc/PID/ns/net of other users)")
+	cmd.MarkFlagsMutuallyExclusive("namespaces", "cri") // each pod would be found twice, under two names
 	f.redirect.addCapture(cmd, 8651)
 	cmd.AddCommand(newSteerList())
 	return cmd
@@ -79,13 +89,17 @@ func newSteerList() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var pods []steering.Pod
-			if err := ops.Do(cmd.Context(), ops.Dial(control), ops.Call{Method: http.MethodGet, Path: "/v1/pods", Out: &pods}); err != nil {
-				return steerError(err)
+			var sources []steering.Source
+			ask := ops.Dial(control)
+			for path, to := range map[string]any{"/v1/pods": &pods, "/v1/sources": &sources} {
+				if err := ops.Do(cmd.Context(), ask, ops.Call{Method: http.MethodGet, Path: path, Out: to}); err != nil {
+					return steerError(err)
+				}
 			}
 			if out.json() {
 				return out.write(cmd.OutOrStdout(), pods)
 			}
-			return printPods(cmd.OutOrStdout(), pods)
+			return errors.Join(printPods(cmd.OutOrStdout(), pods), printSources(cmd.OutOrStdout(), sources))
 		},
 	}
 	cmd.Flags().StringVar(&control, "control", steering.DefaultControl, "control socket of egret steer")
@@ -131,6 +145,23 @@ func printPods(w io.Writer, pods []steering.Pod) error {
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", escape.Terminal(p.Key), escape.Terminal(name), p.NetNS, p.State, escape.Terminal(dash(p.Error)))
 	}
 	return t.Flush()
+}
+
+// printSources tells of each whether it is in step.
+func printSources(w io.Writer, sources []steering.Source) error {
+	for _, s := range sources {
+		what := fmt.Sprintf("in step with %s since %s, looked at on its events and every %gs", s.Runtime, s.Since.Format(time.RFC3339), s.Every)
+		switch {
+		case s.Away():
+			what = fmt.Sprintf("away since %s, what is captured stays so, new pods are not found: %s", s.Since.Format(time.RFC3339), s.Error)
+		case s.State == "polled":
+			what = fmt.Sprintf("in step with %s since %s, looked at every %gs", s.Runtime, s.Since.Format(time.RFC3339), s.Every)
+		}
+		if _, err := fmt.Fprintf(w, "%s %s: %s\n", s.Kind, escape.Terminal(s.Address), escape.Terminal(what)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // uid is that of egret run, which must not be the one that enters namespaces.

@@ -39,13 +39,13 @@ func (f *steerFlags) run(cmd *cobra.Command) error {
 	}
 	log := newLogger(cmd.ErrOrStderr(), config.Log{})
 	s, err := steering.New(steering.Options{
-		Socket: f.socket, Control: f.control, State: f.state, Namespaces: f.namespaces, UID: uid, Port: f.redirect.port, Max: f.max,
+		Socket: f.socket, Control: f.control, State: f.state, Namespaces: f.namespaces, CRI: f.cri, UID: uid, Port: f.redirect.port, Max: f.max,
 		Backend: redirect.Backend(f.redirect.backend), Redirect: o, Log: log,
 	})
 	if err != nil {
 		return folderHint(err)
 	}
-	log.Info("steering", "socket", f.socket, "control", f.control, "namespaces", f.namespaces, "uid", uid)
+	log.Info("steering", "socket", f.socket, "control", f.control, "namespaces", f.namespaces, "cri", f.cri, "uid", uid)
 	return s.Run(cmd.Context())
 }
 

@@ -58,6 +58,7 @@ func egretRules() rules {
 			"go.yaml.in/yaml":            "config/",
 			"sigs.k8s.io":                "kube/",
 			"k8s.io":                     "kube/",
+			"k8s.io/cri-api":             "internal/cri/ or integration/", // the node's container runtime: for egret steer only
 			"github.com/spf13/cobra":     "cmd/",
 			"net/http/pprof":             "nowhere: it registers itself with http.DefaultServeMux",
 			"expvar":                     "nowhere: it registers itself with http.DefaultServeMux",

@@ -45,12 +45,21 @@ func (r rules) importFault(f file, path string) string {
 		}
 		return fmt.Sprintf("must not import %s (the arrows are in internal/deps)", to)
 	}
-	for foreign, home := range r.homes {
-		if below(path, foreign) && !isHome(f.name, home) {
-			return fmt.Sprintf("must not import %s: its place is %s", path, home)
-		}
+	if home := r.home(path); home != "" && !isHome(f.name, home) {
+		return fmt.Sprintf("must not import %s: its place is %s", path, home)
 	}
 	return ""
+}
+
+// home is that of the longest entry that a foreign package is below, if there is one.
+func (r rules) home(path string) (home string) {
+	best := ""
+	for foreign, h := range r.homes {
+		if below(path, foreign) && len(foreign) > len(best) {
+			best, home = foreign, h
+		}
+	}
+	return home
 }
 
 // isHome: a home is a file or a folder with its slash, or several of these.

@@ -136,10 +136,8 @@ func (r *Receiver) connect(ctx context.Context) error {
 	conn := c.(*net.UnixConn) //nolint:forcetypeassert // unixpacket
 	defer conn.Close()        //nolint:errcheck // nothing is lost
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	// Whoever listens there names the callers: it must be root, or this very user in tests
-	// and in a user namespace.
-	if uid, err := peerUID(conn); err != nil || uid != 0 && int(uid) != os.Geteuid() {
-		return errors.Join(fmt.Errorf("the socket is served by uid %d: it must be root's", uid), err)
+	if err := ServedByRoot(conn); err != nil { // whoever listens there names the callers
+		return err
 	}
 	w := &wire{conn: conn}
 	if err := r.tell(w); err != nil {

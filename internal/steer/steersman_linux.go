@@ -190,12 +190,17 @@ func (m *Steersman) passLocked(x *steered) {
 // Remove ends the steering of a key: the Receivers close their sockets, and the rules are
 // taken away. A namespace that is gone with all its processes needs no rules removed.
 func (m *Steersman) Remove(ctx context.Context, key string) {
+	m.drop(ctx, key, false)
+}
+
+// drop ends the steering of a key; its rules may stay in force.
+func (m *Steersman) drop(ctx context.Context, key string, captured bool) {
 	m.mu.Lock()
 	x := m.pods[key]
 	delete(m.pods, key)
 	m.mu.Unlock()
 	if x != nil {
-		m.leave(ctx, x, false)
+		m.leave(ctx, x, captured)
 	}
 }
 
@@ -245,15 +250,6 @@ func (m *Steersman) Served(ctx context.Context, key string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return x.err
-}
-
-// Blocked reports whether a namespace is not steered because a process of the pod has the
-// port: it may be free by now, and Add tries again.
-func (m *Steersman) Blocked(key string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	x := m.pods[key]
-	return x != nil && errors.Is(x.err, ErrPortTaken)
 }
 
 // Status lists all namespaces, by key.

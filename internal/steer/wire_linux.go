@@ -142,6 +142,15 @@ func peerUID(c *net.UnixConn) (uint32, error) {
 	return cred.Uid, nil
 }
 
+// ServedByRoot returns an error unless the process at the other end is root's, or, in tests
+// and in a user namespace, of this very user.
+func ServedByRoot(c *net.UnixConn) error {
+	if uid, err := peerUID(c); err != nil || uid != 0 && int(uid) != os.Geteuid() {
+		return errors.Join(fmt.Errorf("the socket is served by uid %d: it must be root's", uid), err)
+	}
+	return nil
+}
+
 // sockets are what serves one namespace.
 type sockets struct {
 	listeners []*os.File

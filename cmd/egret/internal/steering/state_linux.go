@@ -21,9 +21,10 @@ import (
 	"github.com/egret-proxy/egret/internal/steer"
 )
 
-// state keeps the pods that the CNI plugin has told of, so that a Steersman that comes
-// back finds them by itself: the plugin is called once in a pod's life. It belongs on a
-// tmpfs: after a boot there are other pods.
+// state keeps the pods that the CNI plugin or the container runtime has told of, so that a
+// Steersman that comes back finds them by itself: the plugin is called once in a pod's
+// life, and the runtime may be away. It belongs on a tmpfs: after a boot there are other
+// pods.
 type state struct {
 	dir string
 	log *slog.Logger

@@ -27,8 +27,9 @@ import (
 type Options struct {
 	Socket     string // where egret run is given sockets
 	Control    string // where the CNI plugin and egret steer list ask; root only
-	State      string // folder in which pods are kept that the CNI plugin has told of
+	State      string // folder in which pods are kept that the CNI plugin or the container runtime has told of
 	Namespaces string // folder of mounted namespaces; empty: none
+	CRI        string // address of the container runtime; empty: none. Not together with Namespaces
 	UID        int    // of egret run
 	Port       uint16
 	Max        int
@@ -45,6 +46,7 @@ type Steering struct {
 	admin    *ops.Admin
 	control  net.Listener
 	state    *state
+	runtime  *runtimePods
 }
 
 // New makes both sockets.
@@ -58,6 +60,9 @@ func New(o Options) (_ *Steering, err error) {
 	if s.m, err = steer.New(steer.Options{Rules: r, Port: o.Port, UID: uint32(o.UID), Max: o.Max, Log: o.Log}); err != nil {
 		return nil, err
 	}
+	if err := s.buildRuntime(); err != nil {
+		return nil, err
+	}
 	if s.listener, err = listenPackets(o.Socket); err != nil {
 		return nil, err
 	}
@@ -65,6 +70,18 @@ func New(o Options) (_ *Steering, err error) {
 		return nil, errors.Join(err, s.listener.Close())
 	}
 	return s, nil
+}
+
+// buildRuntime makes what keeps pods, and what asks the container runtime for them.
+func (s *Steering) buildRuntime() (err error) {
+	if s.o.Control == "" && s.o.CRI == "" {
+		return nil
+	}
+	if s.state, err = newState(s.o.State, s.o.Log); err != nil || s.o.CRI == "" {
+		return err
+	}
+	s.runtime, err = newRuntimePods(s.o.CRI, s.m, s.state, s.o.Log)
+	return err
 }
 
 // listenPackets makes the socket. Who may connect is decided by the peer's uid: to give
@@ -93,14 +110,12 @@ func (s *Steering) buildControl() (err error) {
 	if s.o.Control == "" {
 		return nil
 	}
-	if s.state, err = newState(s.o.State, s.o.Log); err != nil {
-		return err
-	}
 	s.admin, err = ops.NewAdmin(ops.AdminOptions{Socket: s.o.Control, Logger: s.o.Log, Record: func(ops.AdminCall) {}}) // its calls are logged
 	if err != nil {
 		return err
 	}
 	s.admin.Handle("GET /v1/pods", http.HandlerFunc(s.handleList))
+	s.admin.Handle("GET /v1/sources", http.HandlerFunc(s.handleSources))
 	s.admin.Handle("POST /v1/pods", http.HandlerFunc(s.handleAdd))
 	s.admin.Handle("DELETE /v1/pods/{key}", http.HandlerFunc(s.handleRemove))
 	s.control, err = s.admin.Listen()
@@ -115,11 +130,14 @@ func (s *Steering) Run(ctx context.Context) error {
 	if s.state != nil {
 		s.state.restore(ctx, s.m)
 	}
-	if s.o.Namespaces == "" {
-		s.m.Settled()
-	} else {
+	switch {
+	case s.o.Namespaces != "":
 		f := &folder{path: s.o.Namespaces, m: s.m, log: s.o.Log, have: map[string]*seen{}}
 		g.Go(func() error { return f.run(ctx, s.m.Settled) })
+	case s.runtime != nil:
+		g.Go(func() error { return s.runtime.run(ctx, s.m.Settled) })
+	default:
+		s.m.Settled()
 	}
 	if s.admin != nil {
 		g.Go(func() error { return s.admin.Serve(s.control) })
@@ -138,6 +156,17 @@ func (s *Steering) handleList(w http.ResponseWriter, _ *http.Request) {
 	for _, x := range s.m.Status() {
 		out = append(out, Pod{Key: x.Key, NetNS: x.NetNS, UID: x.UID, Namespace: x.Namespace, Name: x.Name, State: x.State, Error: x.Error})
 	}
+	if s.runtime != nil {
+		out = s.runtime.refused(out)
+	}
+	ops.WriteJSON(w, out)
+}
+
+func (s *Steering) handleSources(w http.ResponseWriter, _ *http.Request) {
+	out := []Source{}
+	if s.runtime != nil {
+		out = append(out, s.runtime.source())
+	}
 	ops.WriteJSON(w, out)
 }
 
@@ -152,6 +181,9 @@ func (s *Steering) handleAdd(w http.ResponseWriter, r *http.Request) {
 	if err := dec.Decode(&ask); err != nil {
 		ops.WriteError(w, http.StatusBadRequest, "the body is not a pod: "+err.Error())
 		return
+	}
+	if s.runtime != nil {
+		s.runtime.again(ask.Key)
 	}
 	err := s.state.keep(ask) // first: what is captured must be found again
 	if err == nil {
@@ -170,6 +202,9 @@ func (s *Steering) handleAdd(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Steering) handleRemove(w http.ResponseWriter, r *http.Request) {
+	if s.runtime != nil {
+		s.runtime.over(r.PathValue("key"))
+	}
 	s.m.Remove(r.Context(), r.PathValue("key"))
 	s.state.forget(r.PathValue("key"))
 	ops.WriteJSON(w, struct{}{})
