@@ -6,8 +6,6 @@ package main
 import (
 	"context"
 	"debug/buildinfo"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -201,44 +199,4 @@ func versions(ctx context.Context, bin string) map[string]string {
 		}
 	}
 	return out
-}
-
-// reportVerb writes the table of an earlier run anew, from its JSON.
-func reportVerb(_ context.Context, args []string, std streams) error {
-	if len(args) != 1 {
-		return errors.New("report needs one file, the JSON of a run")
-	}
-	js, err := os.ReadFile(args[0])
-	if err != nil {
-		return err
-	}
-	var rep report.Report
-	if err := json.Unmarshal(js, &rep); err != nil {
-		return fmt.Errorf("%s: %w", args[0], err)
-	}
-	return rep.Markdown(std.out)
-}
-
-// save writes the report as DATE.md and DATE.json, and to w.
-func save(rep *report.Report, dir string, w io.Writer) error {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return err
-	}
-	name := filepath.Join(dir, rep.Date.UTC().Format(time.DateOnly))
-	js, err := json.MarshalIndent(rep, "", " ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(name+".json", append(js, '\n'), 0o600); err != nil {
-		return err
-	}
-	var b strings.Builder
-	if err := rep.Markdown(&b); err != nil {
-		return err
-	}
-	if err := os.WriteFile(name+".md", []byte(b.String()), 0o600); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s\nwritten to %s.md and .json\n", b.String(), name)
-	return err
 }
