@@ -216,7 +216,7 @@ func (f *front) refuseConnect(w http.ResponseWriter, a *admission) {
 // and closes the connection without losing it to a reset.
 func writeRawRefusal(conn net.Conn, ref *refusal, status int, id string) {
 	defer conn.Close()
-	body := problemBody(info(ref.reason), status, id)
+	body := newProblem(info(ref.reason), status, id).body()
 	h := http.Header{}
 	setRefusalHeaders(h, ref, id)
 	h.Set("Content-Type", "application/problem+json")

@@ -238,13 +238,20 @@ type problem struct {
 	Layer  string `json:"layer"`
 	Reason string `json:"reason"`
 	ID     string `json:"id"`
+
+	AMZType string `json:"__type,omitempty"` // for AWS's clients
+	Message string `json:"message,omitempty"`
 }
 
-func problemBody(i ReasonInfo, status int, id string) []byte {
-	b, err := json.Marshal(problem{
+func newProblem(i ReasonInfo, status int, id string) problem {
+	return problem{
 		Type: "https://egret.dev/reasons/" + string(i.Reason), Title: i.Title, Status: status, Detail: i.Hint,
 		Layer: i.Reason.Layer(), Reason: i.Reason.Code(), ID: id,
-	})
+	}
+}
+
+func (p problem) body() []byte {
+	b, err := json.Marshal(p)
 	if err != nil { // strings only: cannot happen
 		return nil
 	}
@@ -278,14 +285,28 @@ func writeRefusal(w http.ResponseWriter, r *http.Request, ref *refusal, id strin
 	if status == 0 {
 		status = http.StatusForbidden
 	}
-	body := problemBody(i, status, id)
-	h.Set("Content-Type", "application/problem+json")
+	body := refusalBody(h, r.Header, i, status, id)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
 	}
 	return status
+}
+
+// refusalBody is the body in the form that the client reads, and sets the header of its type.
+func refusalBody(h, from http.Header, i ReasonInfo, status int, id string) []byte {
+	p := newProblem(i, status, id)
+	if speaksAMZ(from) {
+		h.Set(amzErrorType, amzCode(i))
+		if b := amzXML(from, i, status, id); b != nil {
+			h.Set("Content-Type", "application/xml")
+			return b
+		}
+		p.AMZType, p.Message = amzCode(i), amzMessage(i, id)
+	}
+	h.Set("Content-Type", "application/problem+json")
+	return p.body()
 }
 
 // writeGRPCRefusal answers with a trailers-only response (gRPC over HTTP/2, "Responses").

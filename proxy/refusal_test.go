@@ -6,6 +6,7 @@ package proxy
 import (
 	"bufio"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -105,6 +106,59 @@ func checkRefusal(t *testing.T, i ReasonInfo, form string, w *httptest.ResponseR
 		if h.Get("Content-Type") != "application/problem+json" || i.Status != 0 && status != i.Status || status < 400 {
 			t.Errorf("%s: %d %v", i.Reason, status, h)
 		}
+	}
+}
+
+// AWS's clients find the reason where they look for it, whatever protocol the service has.
+func TestRefusalsThatAWSClientsCanRead(t *testing.T) {
+	type amz struct {
+		XMLName xml.Name
+		Code    string `xml:"Code" json:"__type"`
+		Message string `xml:"Message" json:"message"`
+		Error   struct{ Type, Code, Message string }
+		ID      string `xml:"RequestId" json:"id"`
+	}
+	for _, i := range Reasons() {
+		for name, c := range map[string]struct {
+			header map[string]string
+			root   string // "": JSON
+		}{
+			"query": {map[string]string{"X-Amz-Date": "20260101T000000Z", "Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}, "ErrorResponse"},
+			"s3":    {map[string]string{"X-Amz-Content-Sha256": "UNSIGNED-PAYLOAD"}, "Error"},
+			"json":  {map[string]string{"X-Amz-Target": "DynamoDB_20120810.Scan", "Content-Type": "application/x-amz-json-1.0"}, ""},
+			"rest":  {map[string]string{"Amz-Sdk-Invocation-Id": "1"}, ""},
+		} {
+			r := httptest.NewRequest("POST", "/", nil)
+			for k, v := range c.header {
+				r.Header.Set(k, v)
+			}
+			w := httptest.NewRecorder()
+			status := writeRefusal(w, r, refuse(i.Reason, errors.New("xoxb")), "id1")
+			var got amz
+			var err error
+			if c.root == "" {
+				err = json.Unmarshal(w.Body.Bytes(), &got)
+				checkRefusal(t, i, "http", w, status) // a problem document, too
+			} else {
+				err = xml.Unmarshal(w.Body.Bytes(), &got)
+			}
+			if c.root == "ErrorResponse" {
+				got.Code, got.Message = got.Error.Code, got.Error.Message
+				if (got.Error.Type == "Sender") != (status < 500) {
+					t.Errorf("%s: %d is the fault of the %s", i.Reason, status, got.Error.Type)
+				}
+			}
+			if err != nil || got.XMLName.Local != c.root || got.Code != "egret/"+string(i.Reason) || !strings.HasPrefix(got.Message, i.Title) ||
+				!strings.Contains(got.Message, "id1") || got.ID != "id1" || w.Header().Get("X-Amzn-Errortype") != got.Code {
+				t.Errorf("%s %s: %v %v %s", i.Reason, name, err, w.Header(), w.Body)
+			}
+		}
+	}
+	r := httptest.NewRequest("POST", "/", nil)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	if writeRefusal(w, r, refuse(reasonMethod, nil), "id1"); w.Header().Get("X-Amzn-Errortype") != "" || strings.Contains(w.Body.String(), "__type") {
+		t.Errorf("another client: %v %s", w.Header(), w.Body)
 	}
 }
 

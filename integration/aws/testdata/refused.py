@@ -3,7 +3,6 @@
 
 """Tells whether egret, and not the server, has refused a call, and why."""
 from botocore.exceptions import ClientError
-from botocore.parsers import ResponseParserError
 
 
 def refused(reason, call, **arguments):
@@ -13,7 +12,7 @@ def refused(reason, call, **arguments):
         answer = e.response["ResponseMetadata"]
         said = answer["HTTPHeaders"].get("egret-decision", "")
         assert answer["HTTPStatusCode"] == 403 and said.startswith(f"policy; reason={reason};"), (answer, said)
-    except ResponseParserError as e:  # clients of the query protocol read nothing but XML, and show what came
-        assert f'"reason":"{reason}"' in str(e) and '"status":403' in str(e), e
+        told = e.response["Error"]
+        assert told["Code"] == f"egret/policy/{reason}" and said.split("id=")[1] in told["Message"], told
     else:
         raise AssertionError(f"{reason}: {arguments} was not refused")

@@ -29,7 +29,7 @@ func writeReasons(_ Options, m *markdown) error {
 	m.title("Reasons", "proxy/refusal.go")
 	m.para("A refused request is answered with the status below, with `Proxy-Status` (RFC 9209), " +
 		"`Egret-Decision: <layer>; reason=<code>; id=<id>`, and with a body of `application/problem+json` (RFC 9457) that says " +
-		"what happened, what to do, and the same id. gRPC callers get a gRPC status in trailers. " +
+		"what happened, what to do, and the same id. gRPC callers get a gRPC status in trailers, AWS's clients an error of their service's own form whose code is `egret/<layer>/<code>`. " +
 		"A CONNECT that is refused carries `egret <layer>/<code> id=<id>` as its reason phrase. " +
 		"The record of the request has the same `layer`, `reason` and `id`, and `egret why ID` explains it.")
 	rows := make([][]string, 0, len(layers()))
