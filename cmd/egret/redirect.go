@@ -20,6 +20,7 @@ import (
 // redirectFlags are those of print and apply.
 type redirectFlags struct {
 	backend      backendFlag
+	mode         modeFlag
 	port         uint16
 	uid          string
 	mark         uint32
@@ -40,14 +41,28 @@ func newRedirectCommand() *cobra.Command {
 		Long: `Lead the outgoing TCP connections of this network namespace to egret's transparent
 listeners (kind: transparent), for programs that read no proxy variable.
 
-The rules are in two chains (EGRET_CAPTURE, EGRET_GUARD) or, with nft, in the table
-"inet egret". They leave alone: loopback, DNS, egret's own user, and what you exclude.
-UDP to port 443 is refused, so that QUIC falls back to TCP. While egret is not running,
-captured connections fail: nothing leaves past it.
+The rules are in chains of their own (EGRET_...) or, with nft, in the table "inet egret".
+They leave alone: loopback, DNS, egret's own user, and what you exclude. UDP to port 443
+is refused, so that QUIC falls back to TCP. While egret is not running, captured
+connections fail: nothing leaves past it.
 
-It needs CAP_NET_ADMIN, egret itself does not.`,
+--mode says how connections get to egret:
+
+  redirect  The kernel replaces the destination (NAT) and tells egret what it was. Needs
+            CAP_NET_ADMIN here, egret itself needs nothing. Where a program has the same
+            local port towards two destinations, the kernel gives one of the connections
+            another: egret still serves it, but a listener that identifies by process
+            cannot find its program, and refuses it (identity/port_rewritten).
+  tproxy    Packets keep both addresses: they are marked, routed to loopback by a table of
+            egret's, and handed to a listener that has tproxy: true. No NAT, the original
+            destination is the connection's own address, and every program is found. Needs
+            the program ip too; and egret run needs CAP_NET_ADMIN at its start, to set
+            IP_TRANSPARENT (AmbientCapabilities=CAP_NET_ADMIN), or a socket of systemd's
+            with Transparent=yes, with which it needs nothing. When the rules are taken
+            out, captured connections that are open end.`,
 		Example: `  egret redirect print --uid 64535
   egret redirect apply --uid 64535
+  egret redirect apply --uid 64535 --mode tproxy
   egret redirect remove`,
 	})
 	cmd.AddCommand(newRedirectPrint(), newRedirectApply(), newRedirectRemove())
@@ -89,7 +104,8 @@ func newRedirectApply() *cobra.Command {
 		Long: `Put the rules in force, all of them or none, in place of rules of egret that are there:
 applying twice is applying once. Connections that are open already go on until they end.
 
-It refuses where Istio redirects the same connections.`,
+It refuses where a service mesh (Istio's sidecar or ambient mode, Linkerd) redirects the
+same connections: each side would take those of the other's proxy.`,
 		Example: "  egret redirect apply --uid egret --exclude-cidr 10.96.0.0/12",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -151,9 +167,10 @@ func (f *redirectFlags) add(cmd *cobra.Command) {
 
 // addCapture adds the flags that say what is captured, and by which program.
 func (f *redirectFlags) addCapture(cmd *cobra.Command, port uint16) {
-	f.backend = backendFlag(redirect.Auto)
+	f.backend, f.mode = backendFlag(redirect.Auto), modeFlag(redirect.Redirect)
 	fl := cmd.Flags()
 	fl.Var(&f.backend, "backend", "auto, nft, iptables, iptables-legacy or iptables-nft")
+	fl.Var(&f.mode, "mode", "redirect, or tproxy for listeners that have tproxy: true")
 	fl.Uint16Var(&f.port, "port", port, "port of the transparent listeners, on 127.0.0.1 and ::1")
 	fl.StringSliceVar(&f.includePorts, "include-port", []string{"443", "80"}, "TCP ports that are captured; all: every one but DNS")
 	fl.StringSliceVar(&f.excludePorts, "exclude-port", nil, "TCP ports that are left alone")
@@ -178,7 +195,7 @@ func (f *redirectFlags) plan(b redirect.Backend) (*redirect.Plan, error) {
 
 // options are what the flags of addCapture say.
 func (f *redirectFlags) options() (redirect.Options, error) {
-	o := redirect.Options{Port: f.port, IPv4Only: f.ipv4Only}
+	o := redirect.Options{Mode: redirect.Mode(f.mode), Port: f.port, IPv4Only: f.ipv4Only}
 	var errs [3]error
 	if !isAll(f.includePorts) {
 		o.IncludePorts, errs[0] = portsOf("--include-port", f.includePorts)
@@ -239,11 +256,12 @@ func cidrsOf(list []string) ([]netip.Prefix, error) {
 // shownRedirect is the JSON form of a plan; it is part of the interface.
 type shownRedirect struct {
 	Backend redirect.Backend `json:"backend"`
+	Mode    redirect.Mode    `json:"mode"`
 	Rules   []redirect.Rule  `json:"rules"`
 }
 
 func shownPlan(p *redirect.Plan) shownRedirect {
-	return shownRedirect{Backend: p.Backend(), Rules: p.Rules()}
+	return shownRedirect{Backend: p.Backend(), Mode: p.Mode(), Rules: p.Rules()}
 }
 
 func (f *redirectFlags) applied(w io.Writer, p *redirect.Plan) error {
@@ -254,7 +272,7 @@ func (f *redirectFlags) applied(w io.Writer, p *redirect.Plan) error {
 	if isAll(f.includePorts) {
 		what = "all TCP but DNS"
 	}
-	_, err := fmt.Fprintf(w, "%s is led to port %d (%s, %s)\n", what, f.port, p.Backend(), count(len(p.Rules()), "rule"))
+	_, err := fmt.Fprintf(w, "%s is led to port %d (%s, %s, %s)\n", what, f.port, p.Backend(), p.Mode(), count(len(p.Rules()), "rule"))
 	return err
 }
 
@@ -293,3 +311,23 @@ func (b *backendFlag) Set(s string) error {
 
 // Type implements pflag.Value.
 func (b *backendFlag) Type() string { return "program" }
+
+// modeFlag is the flag --mode.
+type modeFlag redirect.Mode
+
+// String implements pflag.Value.
+func (m *modeFlag) String() string { return string(*m) }
+
+// Set implements pflag.Value.
+func (m *modeFlag) Set(s string) error {
+	for _, known := range redirect.Modes() {
+		if s == string(known) {
+			*m = modeFlag(known)
+			return nil
+		}
+	}
+	return errors.New("must be redirect or tproxy")
+}
+
+// Type implements pflag.Value.
+func (m *modeFlag) Type() string { return "way" }

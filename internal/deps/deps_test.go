@@ -33,7 +33,7 @@ func egretRules() rules {
 				"config", "kube", "api", "identity", "policy", "credential", "certs", "audit", "proxy", "internal", "examples",
 			},
 
-			"internal/steer":    {"internal/netns"},
+			"internal/steer":    {"internal/netns", "internal/sockopt"},
 			"internal/launch":   {"certs"},                    // trust files for a program
 			"internal/ops":      {"audit", "internal/escape"}, // calls of the admin socket are recorded
 			"examples":          nil,

@@ -30,7 +30,8 @@ func NewFirewall(r Runner) *Firewall { return &Firewall{run: r} }
 // Found is what somebody has put into the firewall.
 type Found struct {
 	Backends []Backend // that hold rules of egret
-	Istio    string    // a chain or rule of Istio's redirection; "" where there is none
+	TProxy   bool      // they are those of TPROXY
+	Meshes   []Mesh    // whose redirection is there too
 }
 
 // concrete are the backends that are looked at; iptables itself is one of the two others.
@@ -55,10 +56,9 @@ func (f *Firewall) Look(ctx context.Context) (Found, error) {
 		asked++
 		if holds(list[i], text) {
 			out.Backends = append(out.Backends, list[i])
+			out.TProxy = out.TProxy || diverting(list[i], text)
 		}
-		if out.Istio == "" {
-			out.Istio = istio(text)
-		}
+		out.Meshes = mergeMeshes(out.Meshes, findMeshes(text))
 	}
 	if asked == 0 {
 		return out, fmt.Errorf("neither nft nor iptables %w: apt-get install nftables (or iptables)", ErrMissing)
@@ -71,11 +71,11 @@ func (f *Firewall) dump(ctx context.Context, b Backend) (string, error) {
 	if b == Nft {
 		return f.run.Run(ctx, "", "nft", "list", "ruleset")
 	}
-	four, err := f.run.Run(ctx, "", saver(b, "ipv4"))
+	four, err := f.run.Run(ctx, "", saver(b, familyV4))
 	if err != nil {
 		return "", err
 	}
-	six, err := f.run.Run(ctx, "", saver(b, "ipv6"))
+	six, err := f.run.Run(ctx, "", saver(b, familyV6))
 	if errors.Is(err, ErrMissing) {
 		return four, nil
 	}
@@ -89,21 +89,11 @@ func holds(b Backend, dump string) bool {
 	return len(readSave(dump)) > 0
 }
 
-// istio returns what of Istio's redirection a ruleset holds: a chain of its sidecar or of
-// its ambient mode, or a redirection to a port of theirs.
-func istio(dump string) string {
-	for line := range strings.Lines(dump) {
-		line = strings.TrimSpace(line)
-		if strings.Contains(line, "ISTIO_") {
-			return line
-		}
-		for _, port := range []string{"15001", "15006", "15008"} {
-			if strings.Contains(line, "--to-ports "+port) || strings.Contains(line, "--on-port "+port) || strings.Contains(line, "redirect to :"+port) {
-				return line
-			}
-		}
+func diverting(b Backend, dump string) bool {
+	if b == Nft {
+		return nftDiverts(dump)
 	}
-	return ""
+	return diverts(dump)
 }
 
 // saver and restorer are the programs of a backend for a family.
@@ -111,7 +101,7 @@ func saver(b Backend, family string) string    { return programOf(b, family) + "
 func restorer(b Backend, family string) string { return programOf(b, family) + "-restore" }
 
 func programOf(b Backend, family string) string {
-	if family == "ipv6" {
+	if family == familyV6 {
 		return strings.Replace(string(b), "iptables", "ip6tables", 1)
 	}
 	return string(b)
@@ -137,23 +127,43 @@ func (f *Firewall) Choose(ctx context.Context, b Backend) (Backend, error) {
 
 // Apply puts the plan's rules in force in place of those that are there: all of them or,
 // on an error, none. Applying a plan twice is applying it once. It refuses to stand beside
-// Istio's redirection, which takes the same connections, or beside rules of egret that
-// another program holds.
+// the redirection of a mesh, which takes the same connections (MeshError), or beside rules
+// of egret that another program holds.
 func (f *Firewall) Apply(ctx context.Context, p *Plan) error {
 	found, err := f.Look(ctx)
 	if err != nil {
 		return err
 	}
-	if found.Istio != "" {
-		return fmt.Errorf("the redirection of Istio is here already (%q): nothing is changed; take the pod out of the mesh (sidecar.istio.io/inject: \"false\", istio.io/dataplane-mode: none), or lead its egress to egret as a forward proxy", clip(found.Istio))
+	if len(found.Meshes) > 0 {
+		return MeshError{found.Meshes[0]}
 	}
 	for _, b := range found.Backends {
 		if !sameRules(b, p.backend) {
 			return fmt.Errorf("rules of egret are here already, by %s: remove them first (egret redirect remove), else connections would be redirected twice", b)
 		}
 	}
+	if !p.options.tproxy() {
+		if err := f.applyRules(ctx, p); err != nil || !found.TProxy {
+			return err
+		}
+		return f.dropAllRoutes(ctx) // of an earlier plan
+	}
+	undo, err := f.addRoutes(ctx, p) // first: a packet that is marked must find its way
+	if err != nil {
+		return err
+	}
+	if err := f.applyRules(ctx, p); err != nil {
+		return errors.Join(err, undo())
+	}
+	if p.options.IPv4Only {
+		return f.dropRoutes(ctx, familyV6) // of an earlier plan
+	}
+	return nil
+}
+
+func (f *Firewall) applyRules(ctx context.Context, p *Plan) error {
 	if p.backend == Nft {
-		_, err := f.run.Run(ctx, nftScript(p.rules), "nft", "-f", "-")
+		_, err := f.run.Run(ctx, nftScript(p.rules, p.options.Mode), "nft", "-f", "-")
 		return err
 	}
 	return f.applyIptables(ctx, p)
@@ -165,10 +175,7 @@ func sameRules(a, b Backend) bool {
 }
 
 func (f *Firewall) applyIptables(ctx context.Context, p *Plan) error {
-	families := []string{"ipv4", "ipv6"}
-	if p.options.IPv4Only {
-		families = families[:1]
-	}
+	families := p.options.families()
 	for i, family := range families {
 		err := f.restore(ctx, p, family)
 		if err == nil {
@@ -177,13 +184,10 @@ func (f *Firewall) applyIptables(ctx context.Context, p *Plan) error {
 		for _, done := range families[:i] { // half a redirection is none
 			err = errors.Join(err, f.clear(ctx, p.backend, done))
 		}
-		if family == "ipv6" {
-			err = fmt.Errorf("%w (where there is no IPv6: --ipv4-only)", err)
-		}
-		return err
+		return familyError(err, family)
 	}
 	if p.options.IPv4Only {
-		return f.clear(ctx, p.backend, "ipv6") // of an earlier plan
+		return f.clear(ctx, p.backend, familyV6) // of an earlier plan
 	}
 	return nil
 }
@@ -193,8 +197,7 @@ func (f *Firewall) restore(ctx context.Context, p *Plan, family string) error {
 	if err != nil {
 		return err
 	}
-	script := iptablesScript(p.rules, family, missing(p.rules, family, save))
-	_, err = f.run.Run(ctx, script, restorer(p.backend, family), "--noflush", "--wait", lockWait)
+	_, err = f.run.Run(ctx, iptablesScript(p, family, save), restorer(p.backend, family), "--noflush", "--wait", lockWait)
 	return err
 }
 
@@ -218,9 +221,9 @@ func (f *Firewall) clear(ctx context.Context, b Backend, family string) error {
 	return err
 }
 
-// Remove takes every rule and chain of egret out, by whichever program it came in; with a
-// backend, only those of that. It returns where there were any; removing nothing is no
-// error.
+// Remove takes every rule, chain and route of egret out, by whichever program it came in;
+// with a backend, only those of that. It returns where there were any; removing nothing is
+// no error.
 func (f *Firewall) Remove(ctx context.Context, b Backend) ([]Backend, error) {
 	found, err := f.Look(ctx)
 	if err != nil {
@@ -231,9 +234,14 @@ func (f *Firewall) Remove(ctx context.Context, b Backend) ([]Backend, error) {
 		if has == Nft {
 			_, err = f.run.Run(ctx, nftRemoval(), "nft", "-f", "-")
 		} else {
-			err = errors.Join(f.clear(ctx, has, "ipv4"), f.clear(ctx, has, "ipv6"))
+			err = errors.Join(f.clear(ctx, has, familyV4), f.clear(ctx, has, familyV6))
 		}
 		if err != nil {
+			return nil, err
+		}
+	}
+	if found.TProxy && len(list) > 0 || len(found.Backends) == 0 { // also what an Apply that was killed has left
+		if err := f.dropAllRoutes(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -9,63 +9,129 @@ import (
 	"strings"
 )
 
-// Chains of egret, and where the built-in ones lead to them.
+// Chains of egret.
 const (
 	captureChain = "EGRET_CAPTURE"
 	guardChain   = "EGRET_GUARD"
-	outputChain  = "OUTPUT"
-	captureHook  = "-p tcp -j " + captureChain
-	guardHook    = "-j " + guardChain
+	divertChain  = "EGRET_DIVERT" // of TPROXY
+	leaveChain   = "EGRET_LEAVE"  // of TPROXY
 )
 
 // maxMultiport is how many ports one rule of iptables can name.
 const maxMultiport = 15
 
+// jump is a rule of a built-in chain that leads to one of egret's.
+type jump struct{ table, from, match, to string }
+
+// rule is the jump as it is written, and as iptables-save shows it.
+func (j jump) rule() string { return strings.TrimSpace(j.match + " -j " + j.to) }
+
+// jumps are those of a mode.
+func jumps(m Mode) []jump {
+	guard := jump{"filter", "OUTPUT", "", guardChain}
+	if m != TProxy {
+		return []jump{guard, {"nat", "OUTPUT", "-p tcp", captureChain}}
+	}
+	return []jump{
+		guard,
+		{"mangle", "OUTPUT", "-p tcp", captureChain},
+		{"mangle", "PREROUTING", "-i lo -p tcp", divertChain},
+		{"mangle", "POSTROUTING", "-p tcp", leaveChain},
+	}
+}
+
+// everyJump are those of all modes.
+func everyJump() []jump { return unite(jumps(Redirect), jumps(TProxy)) }
+
+func unite(a, b []jump) []jump {
+	return append(slices.Clone(a), slices.DeleteFunc(slices.Clone(b), func(j jump) bool { return slices.Contains(a, j) })...)
+}
+
 // iptablesTables is the order in which tables are committed. The guard comes first, and
 // goes last: between the two, connections are refused and not let out.
-func iptablesTables() []string { return []string{"filter", "nat"} }
+func iptablesTables() []string { return []string{"filter", "mangle", "nat"} }
 
 func iptablesRules(o Options) []Rule {
 	var out []Rule
-	for _, family := range []string{"ipv4", "ipv6"} {
-		if family == "ipv6" && o.IPv4Only {
-			continue
-		}
+	for _, family := range o.families() {
 		out = append(out, iptablesFamily(o, family)...)
 	}
 	return out
 }
 
+// add adds a rule to a chain.
+type add func(reason, format string, args ...any)
+
 func iptablesFamily(o Options, family string) []Rule {
 	var out []Rule
-	chain := func(table, name string) func(reason, format string, args ...any) {
-		return func(reason, format string, args ...any) {
-			out = append(out, Rule{Family: family, Table: table, Chain: name, Rule: fmt.Sprintf(format, args...), Reason: reason})
+	for _, j := range jumps(o.Mode) {
+		chain := func(name string) add {
+			return func(reason, format string, args ...any) {
+				out = append(out, Rule{Family: family, Table: j.table, Chain: name, Rule: fmt.Sprintf(format, args...), Reason: reason})
+			}
+		}
+		fill(o, family, j, chain(j.to))
+		chain(j.from)(becauseHook, "%s", j.rule())
+	}
+	return out
+}
+
+// fill makes the rules of the chain that a jump leads to.
+func fill(o Options, family string, j jump, add add) {
+	switch {
+	case j.to == guardChain:
+		guardRules(o, family, add)
+	case j.to == divertChain:
+		add(becauseHanded, "-p tcp -m mark --mark %s -j TPROXY --on-port %d --on-ip %s --tproxy-mark 0x0/0x0",
+			bitText(), o.Port, map[string]string{familyV4: "127.0.0.1", familyV6: "::1"}[family])
+	case j.to == leaveChain:
+		add(becauseOnlyLo, "! -o lo -m mark --mark %s -j DROP", bitText())
+	case o.tproxy():
+		markRules(o, family, add)
+	default:
+		leaveAlone(o, family, add)
+		leavePorts(o, add)
+		for _, ports := range included(o) {
+			add(becauseCapture, "-p tcp%s -j REDIRECT --to-ports %d", ports, o.Port)
 		}
 	}
-	guard, capture := chain("filter", guardChain), chain("nat", captureChain)
-	unreachable := map[string]string{"ipv4": "icmp-port-unreachable", "ipv6": "icmp6-port-unreachable"}[family]
-	leaveAlone(o, family, guard)
+}
+
+func guardRules(o Options, family string, add add) {
+	unreachable := map[string]string{familyV4: "icmp-port-unreachable", familyV6: "icmp6-port-unreachable"}[family]
+	leaveAlone(o, family, add)
+	if o.tproxy() {
+		add(becausePassed, "-p tcp -m mark --mark %s -j RETURN", bitText())
+	}
 	if o.captures(quicPort) {
-		guard(becauseQUIC, "-p udp -m udp --dport %d -j REJECT --reject-with %s", quicPort, unreachable)
+		add(becauseQUIC, "-p udp -m udp --dport %d -j REJECT --reject-with %s", quicPort, unreachable)
 	}
-	leavePorts(o, guard)
+	leavePorts(o, add)
 	for _, ports := range included(o) {
-		guard(becauseGuard, "-p tcp%s -m conntrack --ctstate NEW -j REJECT --reject-with tcp-reset", ports)
+		add(becauseGuard, "-p tcp%s -m conntrack --ctstate NEW -j REJECT --reject-with tcp-reset", ports)
 	}
-	chain("filter", outputChain)(becauseHook, guardHook)
-	leaveAlone(o, family, capture)
-	leavePorts(o, capture)
+}
+
+// markRules are nftMarkRules of iptables.
+func markRules(o Options, family string, add add) {
+	const notFirst = "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN"
+	leaveLoopback(add)
+	add(becauseFollow, notFirst+" -m connmark --mark %s -j MARK --set-xmark %[1]s", bitText())
+	add(becauseOpen, notFirst+" -j RETURN")
+	leaveOwn(o, family, add)
+	leavePorts(o, add)
 	for _, ports := range included(o) {
-		capture(becauseCapture, "-p tcp%s -j REDIRECT --to-ports %d", ports, o.Port)
+		add(becauseRemember, "-p tcp%s -j CONNMARK --set-xmark %s", ports, bitText())
+		add(becauseMarked, "-p tcp%s -j MARK --set-xmark %s", ports, bitText())
 	}
-	chain("nat", outputChain)(becauseHook, captureHook)
-	return out
 }
 
 // included are the matches of what is captured.
 func included(o Options) []string {
-	if len(o.IncludePorts) == 0 {
+	switch {
+	case len(o.IncludePorts) == 0 && o.tproxy():
+		return []string{""}
+	case len(o.IncludePorts) == 0:
 		// In the filter table a redirected connection is on its way to egret already.
 		return []string{fmt.Sprintf(" -m tcp ! --dport %d", o.Port)}
 	}
@@ -76,8 +142,15 @@ func included(o Options) []string {
 	return out
 }
 
-func leaveAlone(o Options, family string, add func(reason, format string, args ...any)) {
-	add(becauseLoopback, "-o lo -j RETURN")
+func leaveAlone(o Options, family string, add add) {
+	leaveLoopback(add)
+	leaveOwn(o, family, add)
+}
+
+func leaveLoopback(add add) { add(becauseLoopback, "-o lo -j RETURN") }
+
+// leaveOwn leaves egret's own connections alone, and the ranges that are left out.
+func leaveOwn(o Options, family string, add add) {
 	if o.UID != NoUID {
 		add(becauseUID, "-m owner --uid-owner %d -j RETURN", o.UID)
 	}
@@ -85,116 +158,17 @@ func leaveAlone(o Options, family string, add func(reason, format string, args .
 		add(becauseMark, "-m mark --mark %s -j RETURN", markText(o.Mark))
 	}
 	for _, c := range o.ExcludeCIDRs {
-		if c.Addr().Is4() == (family == "ipv4") {
+		if c.Addr().Is4() == (family == familyV4) {
 			add(becauseCIDR, "-d %s -j RETURN", c)
 		}
 	}
 }
 
-func leavePorts(o Options, add func(reason, format string, args ...any)) {
+func leavePorts(o Options, add add) {
 	for ports := range slices.Chunk(o.ExcludePorts, maxMultiport) {
 		add(becausePort, "-p tcp -m multiport --dports %s -j RETURN", joinPorts(ports, ","))
 	}
 	if len(o.IncludePorts) == 0 {
 		add(becauseDNS, "-p tcp -m multiport --dports %s -j RETURN", joinPorts(dnsPorts(), ","))
 	}
-}
-
-// hook is a rule of a built-in chain that leads to one of egret's.
-type hook struct{ table, rule string }
-
-// hooksOf are the hooks that the rules want.
-func hooksOf(rules []Rule, family string) []hook {
-	var out []hook
-	for _, r := range rules {
-		if r.Family == family && r.Chain == outputChain {
-			out = append(out, hook{r.Table, r.Rule})
-		}
-	}
-	return out
-}
-
-// iptablesScript is what iptables-restore --noflush is given: each table is replaced at
-// once. A chain that is declared is emptied where it is there; the hooks are those that
-// are missing, and come first, so that no other rule lets a connection out before.
-func iptablesScript(rules []Rule, family string, missing []hook) string {
-	var b strings.Builder
-	for _, table := range iptablesTables() {
-		own := captureChain
-		if table == "filter" {
-			own = guardChain
-		}
-		fmt.Fprintf(&b, "*%s\n:%s - [0:0]\n", table, own)
-		for _, r := range rules {
-			switch {
-			case r.Family != family || r.Table != table:
-			case r.Chain != outputChain:
-				fmt.Fprintf(&b, "# %s\n-A %s %s\n", r.Reason, r.Chain, r.Rule)
-			case slices.Contains(missing, hook{r.Table, r.Rule}):
-				fmt.Fprintf(&b, "# %s\n-I %s 1 %s\n", r.Reason, r.Chain, r.Rule)
-			}
-		}
-		b.WriteString("COMMIT\n")
-	}
-	return b.String()
-}
-
-// found is what of egret's a table holds.
-type found struct {
-	chains []string
-	hooks  []string // as often as they are there
-}
-
-// readSave finds egret's chains and hooks in the output of iptables-save.
-func readSave(save string) map[string]found {
-	out := map[string]found{}
-	table := ""
-	for line := range strings.Lines(save) {
-		line = strings.TrimSpace(line)
-		if name, ok := strings.CutPrefix(line, "*"); ok {
-			table = name
-			continue
-		}
-		f := out[table]
-		for _, c := range []string{captureChain, guardChain} {
-			if strings.HasPrefix(line, ":"+c+" ") {
-				f.chains = append(f.chains, c)
-			}
-		}
-		if rule, ok := strings.CutPrefix(line, "-A "+outputChain+" "); ok && (rule == captureHook || rule == guardHook) {
-			f.hooks = append(f.hooks, rule)
-		}
-		if len(f.chains)+len(f.hooks) > 0 {
-			out[table] = f
-		}
-	}
-	return out
-}
-
-// removal is what iptables-restore --noflush is given to take all of egret's out, "" where
-// nothing is there.
-func removal(save string) string {
-	has := readSave(save)
-	var b strings.Builder
-	for _, table := range []string{"nat", "filter"} {
-		f := has[table]
-		if len(f.chains)+len(f.hooks) == 0 {
-			continue
-		}
-		fmt.Fprintf(&b, "*%s\n", table)
-		for _, h := range f.hooks {
-			fmt.Fprintf(&b, "-D %s %s\n", outputChain, h)
-		}
-		for _, c := range f.chains {
-			fmt.Fprintf(&b, "-F %s\n-X %s\n", c, c)
-		}
-		b.WriteString("COMMIT\n")
-	}
-	return b.String()
-}
-
-// missing are the hooks that the rules want and the save does not have.
-func missing(rules []Rule, family, save string) []hook {
-	has := readSave(save)
-	return slices.DeleteFunc(hooksOf(rules, family), func(h hook) bool { return slices.Contains(has[h.table].hooks, h.rule) })
 }

@@ -21,6 +21,16 @@ const (
 	becauseQUIC     = "QUIC is refused, so that clients fall back to TCP, which egret sees"
 	becauseGuard    = "a new connection that was not redirected must not leave"
 	becauseHook     = "leads here"
+	becauseFollow   = "a connection that was captured when it began stays captured"
+	becauseOpen     = "a connection that was not captured when it began goes on"
+	becauseRemember = "everything else is captured: the kernel remembers it for the connection"
+	becausePassed   = "captured packets are on their way to egret"
+	becauseMarked   = "and marks its packets, which are routed to loopback"
+	becauseHanded   = "captured packets go to egret's listener, with their addresses as they are"
+	becauseNobody   = "egret is not there: refused at once"
+	becauseOnlyLo   = "a captured packet must not leave but by loopback"
+	becauseRouted   = "captured packets are routed by a table of egret's"
+	becauseLocal    = "in it every address is one of this machine"
 	becauseIPv6     = "IPv6 is left alone by --ipv4-only"
 )
 

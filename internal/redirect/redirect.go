@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package redirect makes, applies and removes the firewall rules that bring outgoing TCP
-// connections of a network namespace to egret's transparent listeners. It owns two chains
-// (iptables) or one table (nftables) and touches nothing else. It knows no configuration
-// and no proxy.
+// connections of a network namespace to egret's transparent listeners, by REDIRECT or by
+// TPROXY. It owns its chains (iptables) or one table (nftables), with TPROXY a routing rule
+// and a routing table too, and touches nothing else. It knows no configuration and no proxy.
 package redirect
 
 import (
@@ -31,6 +31,21 @@ const (
 // Backends lists the words for --backend.
 func Backends() []Backend { return []Backend{Auto, Nft, Iptables, IptablesLegacy, IptablesNft} }
 
+// Mode is how a captured connection gets to the listener.
+type Mode string
+
+// Modes. The empty one is Redirect.
+const (
+	// Redirect changes the destination (NAT), and the kernel remembers the original.
+	Redirect Mode = "redirect"
+	// TProxy changes nothing of the connection: marked packets are routed to loopback and
+	// handed to a listener that may take any address (IP_TRANSPARENT).
+	TProxy Mode = "tproxy"
+)
+
+// Modes lists the words for --mode.
+func Modes() []Mode { return []Mode{Redirect, TProxy} }
+
 // NoUID stands for no exclusion by user; a mark must stand in for it, or Apart.
 const NoUID int64 = -1
 
@@ -42,6 +57,7 @@ const (
 
 // Options say what is captured. The zero value is not valid.
 type Options struct {
+	Mode         Mode
 	Port         uint16         // of egret's transparent listeners, on 127.0.0.1 and ::1
 	UID          int64          // egret's user, whose connections are left alone; or NoUID
 	Mark         uint32         // firewall mark of connections that are left alone; 0: none
@@ -66,7 +82,7 @@ type Rule struct {
 
 // check reports every way in which the options make no sense, before any rule is made.
 func (o Options) check() error {
-	errs := []error{o.checkPort(), o.checkOwn()}
+	errs := []error{o.checkMode(), o.checkPort(), o.checkOwn()}
 	for _, p := range o.IncludePorts {
 		errs = append(errs, o.checkIncluded(p))
 	}
@@ -80,6 +96,18 @@ func (o Options) check() error {
 	}
 	return errors.Join(errs...)
 }
+
+func (o Options) checkMode() error {
+	switch {
+	case o.Mode != "" && !slices.Contains(Modes(), o.Mode):
+		return fmt.Errorf("mode %q must be redirect or tproxy", o.Mode)
+	case o.tproxy() && o.Mark&captureBit != 0:
+		return fmt.Errorf("mark %#x must not have the bit %#x, by which captured packets are known: choose another upstream.mark", o.Mark, captureBit)
+	}
+	return nil
+}
+
+func (o Options) tproxy() bool { return o.Mode == TProxy }
 
 func (o Options) checkPort() error {
 	switch {
@@ -137,46 +165,4 @@ func unique[T comparable](list []T, compare func(a, b T) int) []T {
 // captures reports whether connections to the port are brought to egret.
 func (o Options) captures(port uint16) bool {
 	return !slices.Contains(o.ExcludePorts, port) && (len(o.IncludePorts) == 0 || slices.Contains(o.IncludePorts, port))
-}
-
-// Plan holds the rules of one backend, made and checked but not applied.
-type Plan struct {
-	backend Backend
-	options Options
-	rules   []Rule
-}
-
-// New makes the rules. The error names every option that is wrong.
-func New(b Backend, o Options) (*Plan, error) {
-	if err := o.check(); err != nil {
-		return nil, err
-	}
-	p := &Plan{backend: b, options: o.clean()}
-	switch b {
-	case Nft:
-		p.rules = nftRules(p.options)
-	case Iptables, IptablesLegacy, IptablesNft:
-		p.rules = iptablesRules(p.options)
-	default:
-		return nil, fmt.Errorf("backend %q has no rules", b)
-	}
-	return p, nil
-}
-
-// Backend returns what the rules are for.
-func (p *Plan) Backend() Backend { return p.backend }
-
-// Rules returns them in order. The slice is the caller's.
-func (p *Plan) Rules() []Rule { return slices.Clone(p.rules) }
-
-// String is what the program would be given, with the reason of each rule.
-func (p *Plan) String() string {
-	if p.backend == Nft {
-		return nftScript(p.rules)
-	}
-	text := "# for " + string(p.backend) + "-restore --noflush\n" + iptablesScript(p.rules, "ipv4", hooksOf(p.rules, "ipv4"))
-	if !p.options.IPv4Only {
-		text += "\n# for ip6tables-restore --noflush\n" + iptablesScript(p.rules, "ipv6", hooksOf(p.rules, "ipv6"))
-	}
-	return text
 }

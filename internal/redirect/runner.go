@@ -37,12 +37,39 @@ func (p *programs) Run(ctx context.Context, input, program string, args ...strin
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = []string{"LC_ALL=C", "PATH=" + strings.Join(p.folders, ":")}
 	cmd.Stdin = strings.NewReader(input)
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	if err := cmd.Run(); err != nil {
+	out, complaint := &bounded{most: maxOutput}, &bounded{most: maxComplaint}
+	cmd.Stdout, cmd.Stderr = out, complaint
+	err = cmd.Run()
+	if out.over {
+		return "", fmt.Errorf("%s: it prints more than %d MiB: a ruleset of that size cannot be looked at", program, maxOutput>>20)
+	}
+	if err != nil {
 		return "", programError(program, complaint.String(), err)
 	}
 	return out.String(), nil
+}
+
+// What is kept of a program's output. A node of many thousand services has rules of 50 MiB.
+const (
+	maxOutput    = 256 << 20
+	maxComplaint = 64 << 10
+)
+
+// bounded keeps the first bytes, and reports whether there were more.
+type bounded struct {
+	bytes.Buffer
+	most int
+	over bool
+}
+
+// Write implements io.Writer. It takes everything, so that the program ends.
+func (b *bounded) Write(p []byte) (int, error) {
+	room := b.most - b.Len()
+	if b.over = b.over || len(p) > room; b.over {
+		b.Buffer.Write(p[:min(len(p), room)])
+		return len(p), nil
+	}
+	return b.Buffer.Write(p)
 }
 
 func (p *programs) find(program string) (string, error) {
@@ -55,8 +82,11 @@ func (p *programs) find(program string) (string, error) {
 }
 
 func packageOf(program string) string {
-	if program == "nft" {
+	switch program {
+	case "nft":
 		return "nftables"
+	case "ip":
+		return "iproute2"
 	}
 	return "iptables"
 }

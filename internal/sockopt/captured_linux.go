@@ -92,13 +92,15 @@ func (g *Diag) CapturedFacts(conn net.Conn, original netip.AddrPort) (Facts, err
 func ListenTransparent(ctx context.Context, address string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: func(network, _ string, raw syscall.RawConn) error {
 		var inner error
-		err := raw.Control(func(fd uintptr) { inner = setTransparent(int(fd), network) })
+		err := raw.Control(func(fd uintptr) { inner = SetTransparent(int(fd), network) })
 		return errors.Join(err, inner)
 	}}
 	return lc.Listen(ctx, "tcp", address)
 }
 
-func setTransparent(fd int, network string) error {
+// SetTransparent sets IP_TRANSPARENT on a socket of network tcp4 or tcp6. It needs
+// CAP_NET_ADMIN in the network namespace of the socket.
+func SetTransparent(fd int, network string) error {
 	err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1)
 	if network == "tcp6" { // which may serve IPv4 too
 		err = errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1))

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/egret-proxy/egret/internal/netns"
+	"github.com/egret-proxy/egret/internal/sockopt"
 )
 
 // cookieHere is the cookie of the network namespace that the thread is in.
@@ -67,7 +68,8 @@ func openSockets(ns *netns.NS, port uint16) (s sockets, err error) {
 
 // listen makes a listening socket in the namespace of the thread. Neither SO_REUSEADDR nor
 // SO_REUSEPORT is set: a process of the pod must not be able to share the port. (Go sets
-// SO_REUSEADDR, which on Linux shares no port that is listened on.)
+// SO_REUSEADDR, which on Linux shares no port that is listened on.) It may take connections
+// to any address, for rules of TPROXY; for those of REDIRECT that changes nothing.
 func listen(network, address string) (*os.File, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var inner error
@@ -75,6 +77,7 @@ func listen(network, address string) (*os.File, error) {
 			if network == "tcp6" {
 				inner = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_V6ONLY, 1)
 			}
+			inner = errors.Join(inner, sockopt.SetTransparent(int(fd), network))
 		})
 		return errors.Join(err, inner)
 	}}
