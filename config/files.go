@@ -142,12 +142,13 @@ func (c *checker) abs(name string) string {
 	return filepath.Join(c.dir, name)
 }
 
-// private refuses a file with a key in it that others can read.
+// private refuses a file with a key in it that others can read, or its group can change. Its
+// group may read it: that is how Kubernetes gives a Secret to a user that is not root.
 func (c *checker) private(path, shown, name string) {
 	info, err := c.env.Stat(name)
-	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		c.bad(path, shown, fmt.Sprintf("must be readable by its owner only, its mode is %04o", info.Mode().Perm()),
-			"chmod 600 "+shellWord(shown)+"; in Kubernetes defaultMode: 0400")
+	if err == nil && info.Mode().Perm()&0o027 != 0 {
+		c.bad(path, shown, fmt.Sprintf("must be readable by its owner and its group only, and writable by its owner, its mode is %04o", info.Mode().Perm()),
+			"chmod 600 "+shellWord(shown)+"; in Kubernetes defaultMode: 0440, with fsGroup in the pod's securityContext")
 	}
 }
 

@@ -34,7 +34,7 @@ func podEnv() Env {
 }
 
 // newFolder makes a folder with the files that the settings in testdata name: a pair
-// chain.pem and key.pem, another key, a key that others can read.
+// chain.pem and key.pem, another key, a key that others can read, and one that its group can.
 func newFolder(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -43,6 +43,7 @@ func newFolder(t testing.TB) string {
 	put(t, dir, "chain.pem", cert, 0o644)
 	put(t, dir, "key.pem", key, 0o600)
 	put(t, dir, "loose.pem", key, 0o644)
+	put(t, dir, "group.pem", key, 0o440) // as a Secret with fsGroup is mounted
 	put(t, dir, "other.pem", other, 0o600)
 	put(t, dir, "empty.txt", "\n", 0o600)
 	put(t, dir, "password", "hunter2\n", 0o600)

@@ -71,7 +71,7 @@ func Lay(t testing.TB) string {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, text, 0o600); err != nil {
+		if err := os.WriteFile(path, text, 0o440); err != nil { // as the manifests mount them
 			t.Fatal(err)
 		}
 	}
