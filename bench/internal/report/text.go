@@ -103,7 +103,7 @@ func decimals(v float64) int {
 
 // countText prints a number with commas between thousands.
 func countText(v float64) string {
-	if v != math.Trunc(v) {
+	if v != math.Trunc(v) && math.Abs(v) < 100 {
 		return strconv.FormatFloat(v, 'g', 3, 64)
 	}
 	text := strconv.FormatFloat(math.Abs(v), 'f', 0, 64)
