@@ -36,7 +36,8 @@ type Server struct {
 	end     context.CancelCauseFunc
 	running sync.WaitGroup // goroutines of ours
 
-	busy atomic.Int64 // handlers of CONNECT and of requests that have not returned
+	busy     atomic.Int64 // handlers of CONNECT and of requests that have not returned
+	incoming incoming
 
 	mu     sync.Mutex
 	outers []*http.Server
@@ -229,21 +230,24 @@ type Drained struct {
 }
 
 // Drain stops accepting, lets what is in flight finish until ctx ends, then cuts the
-// rest. No request in flight is cut within the grace.
+// rest. No request in flight is cut within the grace, nor is a captured client that has
+// connected before and is about to make one.
 func (s *Server) Drain(ctx context.Context) Drained {
 	start := time.Now()
-	s.table.drain()
 	s.mu.Lock()
 	s.closed = true
-	servers := append(slices.Clone(s.outers), s.inner)
-	for _, f := range s.captor {
-		f.close()
-	}
+	outers, captors := slices.Clone(s.outers), slices.Clone(s.captor)
 	s.mu.Unlock()
 	var wg sync.WaitGroup
-	for _, o := range servers {
+	for _, f := range captors {
+		f.close()
+	}
+	for _, o := range outers {
 		wg.Go(func() { _ = o.Shutdown(ctx) })
 	}
+	s.seeThrough(ctx)
+	s.table.drain()
+	wg.Go(func() { _ = s.inner.Shutdown(ctx) })
 	wg.Wait()
 	s.await(ctx, func() bool { return len(s.table.all()) == 0 })
 	cut := 0

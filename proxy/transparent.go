@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime/debug"
-	"sync"
 	"syscall"
 	"time"
 
@@ -25,15 +24,9 @@ import (
 type captor struct {
 	s *Server
 	e *Entrance
-
-	mu      sync.Mutex
-	closed  bool
-	waiting map[net.Conn]struct{} // connections that have not been admitted yet
 }
 
-func (s *Server) newCaptor(e *Entrance) *captor {
-	return &captor{s: s, e: e, waiting: map[net.Conn]struct{}{}}
-}
+func (s *Server) newCaptor(e *Entrance) *captor { return &captor{s: s, e: e} }
 
 // serve accepts until the listener is closed.
 func (f *captor) serve() error {
@@ -71,7 +64,7 @@ func passing(err error) bool {
 // take starts a connection's own goroutine, unless there are far too many (countConn).
 func (f *captor) take(conn net.Conn) {
 	l := f.s.limits.Connections
-	if f.s.table.count.Add(1) > int64(l)+int64(l)/10+16 || !f.wait(conn) {
+	if f.s.table.count.Add(1) > int64(l)+int64(l)/10+16 || !f.s.incoming.begin(conn) {
 		f.s.table.count.Add(-1)
 		_ = conn.Close()
 		return
@@ -96,17 +89,17 @@ func (f *captor) survive(conn net.Conn, p any) {
 
 // carry brings one connection in, or refuses it.
 func (f *captor) carry(conn net.Conn) {
+	defer f.s.incoming.end(conn)
 	a := f.s.admitCaptured(f.e, conn)
-	ours := f.admitted(conn)
-	if a.ref == nil && !ours {
-		a.ref = refuse(reasonDrain, nil)
-	}
 	if a.ref == nil {
 		a.ref = f.s.enroll(a.conn)
 	}
 	if a.ref != nil {
 		f.refuse(&a)
 		return
+	}
+	if a.verdict == policy.Tunnel { // from here on it is as long as the tunnel
+		f.s.incoming.end(conn)
 	}
 	f.s.enter(&a)
 }
@@ -126,34 +119,8 @@ func (f *captor) refuse(a *admission) {
 	a.conn.tell(a.ref, status)
 }
 
-// wait and admitted keep the set of what the drain may end at once.
-func (f *captor) wait(conn net.Conn) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.closed {
-		f.waiting[conn] = struct{}{}
-	}
-	return !f.closed
-}
-
-// admitted reports whether the entrance is still open.
-func (f *captor) admitted(conn net.Conn) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.waiting, conn)
-	return !f.closed
-}
-
-// close ends the entrance. Who has not been admitted yet may connect again.
-func (f *captor) close() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.closed = true
-	_ = f.e.Listener.Close()
-	for conn := range f.waiting {
-		_ = conn.Close()
-	}
-}
+// close ends the entrance. Who has connected already is seen through.
+func (f *captor) close() { _ = f.e.Listener.Close() }
 
 // admitCaptured is admit for a captured connection: where it was going and what it says
 // first take the place of the CONNECT.
@@ -210,8 +177,12 @@ func (k *capture) hear(quiet time.Time) *refusal {
 	c := k.a.conn
 	k.opening = k.peek.open(earlier(quiet, k.deadline), k.deadline)
 	c.speaks = k.opening.kind
-	if c.speaks == openedGone {
+	switch c.speaks {
+	case openedGone:
 		return refuse(reasonClientGone, k.opening.err)
+	case openedSilent:
+	default:
+		k.s.incoming.spoke(k.raw)
 	}
 	return nil
 }
