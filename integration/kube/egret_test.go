@@ -6,25 +6,21 @@
 package kube
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/egret-proxy/egret/integration/internal/program"
 	"github.com/egret-proxy/egret/internal/saas"
 	"github.com/egret-proxy/egret/internal/secret"
 )
@@ -117,27 +113,20 @@ const (
 	apiServerCache = 10 * time.Second
 )
 
-// service is a running `egret run`.
+// service is a running egret with the API behind it.
 type service struct {
-	t       *testing.T
-	dir     string
-	cmd     *exec.Cmd
-	done    chan struct{}
-	ready   chan struct{}
-	echo    *saas.Echo
-	mu      sync.Mutex
-	log     bytes.Buffer
-	address string
+	*program.Egret
+	t    *testing.T
+	dir  string
+	echo *saas.Echo
 }
 
 func (w *world) egret(own string) *service {
 	w.t.Helper()
-	s := &service{t: w.t, dir: w.t.TempDir(), done: make(chan struct{}), ready: make(chan struct{}), echo: saas.NewEcho(saas.EchoConfig{})}
+	s := &service{t: w.t, dir: w.t.TempDir(), echo: saas.NewEcho(saas.EchoConfig{})}
 	w.must(os.Chmod(s.dir, 0o700))
 	bin := filepath.Join(s.dir, "egret")
-	if out, err := exec.Command("go", "build", "-o", bin, "../../cmd/egret").CombinedOutput(); err != nil {
-		w.t.Fatalf("%v: %s", err, out)
-	}
+	w.must(program.BuildEgret(bin))
 	ca, err := saas.NewCA()
 	w.must(err)
 	up, err := saas.Listen(ca, saas.Host{Name: "api.example.com", Handler: s.echo})
@@ -151,65 +140,10 @@ func (w *world) egret(own string) *service {
 	} {
 		w.must(os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600))
 	}
-	s.cmd = exec.Command(bin, "run", "-c", filepath.Join(s.dir, "egret.yaml"))
-	s.cmd.Dir, s.cmd.Env = s.dir, []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + s.dir}
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := s.cmd.StderrPipe()
-	w.must(errors.Join(err, s.cmd.Start()))
-	go s.follow(out)
-	w.t.Cleanup(s.stop)
-	select {
-	case <-s.ready:
-	case <-s.done:
-		w.t.Fatal("egret ended")
-	case <-time.After(60 * time.Second):
-		w.t.Fatal("egret is not ready after 60 s")
-	}
+	cmd := exec.Command(bin, "run", "-c", filepath.Join(s.dir, "egret.yaml"))
+	cmd.Dir, cmd.Env = s.dir, []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + s.dir}
+	s.Egret = program.Run(w.t, cmd)
 	return s
-}
-
-// follow reads egret's log to its end.
-func (s *service) follow(r io.Reader) {
-	defer close(s.done)
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		var l struct{ Msg, Listener, Address string }
-		_ = json.Unmarshal(lines.Bytes(), &l)
-		s.mu.Lock()
-		s.log.WriteString(lines.Text() + "\n")
-		if l.Msg == "listening" && l.Listener == "pods" {
-			s.address = l.Address
-		}
-		s.mu.Unlock()
-		if l.Msg == "ready" {
-			close(s.ready)
-		}
-	}
-}
-
-func (s *service) stop() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	late := time.AfterFunc(30*time.Second, func() { _ = s.cmd.Process.Kill() })
-	<-s.done
-	if err := s.cmd.Wait(); err != nil {
-		s.t.Errorf("egret: %v", err)
-	}
-	late.Stop()
-	if s.t.Failed() {
-		log, records := s.text(), s.records()
-		s.t.Logf("egret's log:\n%s\nits records:\n%s", log[max(0, len(log)-4000):], records[max(0, len(records)-4000):])
-	}
-}
-
-func (s *service) text() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.log.String()
-}
-
-func (s *service) records() string {
-	b, _ := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
-	return string(b)
 }
 
 // client is a pod's program that shows its token to the proxy.
@@ -221,9 +155,7 @@ func (s *service) client(token string) *http.Client {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(bundle)
-	s.mu.Lock()
-	via := &url.URL{Scheme: "http", Host: s.address}
-	s.mu.Unlock()
+	via := &url.URL{Scheme: "http", Host: s.Address("pods")}
 	tr := &http.Transport{Proxy: http.ProxyURL(via), TLSClientConfig: &tls.Config{RootCAs: roots}}
 	if token != "" {
 		tr.ProxyConnectHeader = http.Header{"Proxy-Authorization": {"Bearer " + token}}
@@ -269,16 +201,14 @@ func egretRun(t *testing.T, w *world, own string) {
 	if got := ask(c, "PUT"); !strings.HasPrefix(got, "sha256:") || got == fingerprint(passwordOne) {
 		t.Errorf("with a minted token: %s", got)
 	}
-	for _, want := range []string{`"workload":"spiffe://acme.example/ns/shop/sa/web"`, `"evidence":"token"`} {
-		w.await("the record with "+want, func() bool { return strings.Contains(s.records(), want) })
-	}
+	w.await("the record", func() bool {
+		return s.Recorded(`"workload":"spiffe://acme.example/ns/shop/sa/web"`, `"evidence":"token"`)
+	})
 	refusedTokens(t, w, s, token)
 	rotated(t, w, c)
 	ends(t, w, s, c)
-	for _, leak := range []string{token, own, passwordOne, passwordTwo} {
-		if strings.Contains(s.text(), leak) || strings.Contains(s.records(), leak) {
-			t.Error("MUST C9: a secret is in the log or the records")
-		}
+	if s.Reveals(token, own, passwordOne, passwordTwo) {
+		t.Error("MUST C9: a secret is in the log or the records")
 	}
 }
 

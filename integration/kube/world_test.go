@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/egret-proxy/egret/credential/kubernetes"
+	"github.com/egret-proxy/egret/integration/internal/program"
 )
 
 // world is one API server with its etcd.
@@ -52,15 +53,12 @@ const ownAudience = "https://kubernetes.default.svc"
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	out, err := exec.Command("../build/kube.sh").Output()
-	if err != nil {
-		t.Fatalf("kube.sh: %v", err)
-	}
+	bin := program.Built(t, "../build/kube.sh")
 	if _, err := exec.LookPath("etcd"); err != nil {
 		t.Skip("etcd is not here: apt-get install etcd-server")
 	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	w := &world{t: t, bin: lines[len(lines)-1], port: freePort(t)}
+	w := &world{t: t, bin: bin, port: program.FreePort(t)}
+	var err error
 	if w.dir, err = os.MkdirTemp("", "egret-kube-"); err != nil {
 		t.Fatal(err)
 	}
@@ -79,16 +77,6 @@ func newWorld(t *testing.T) *world {
 	}
 	w.startServer()
 	return w
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (w *world) file(name string) string { return filepath.Join(w.dir, name) }
@@ -183,7 +171,7 @@ func (w *world) stop(cmd **exec.Cmd) {
 
 func (w *world) startEtcd() (client string) {
 	w.t.Helper()
-	client, peer := fmt.Sprintf("http://127.0.0.1:%d", freePort(w.t)), fmt.Sprintf("http://127.0.0.1:%d", freePort(w.t))
+	client, peer := fmt.Sprintf("http://127.0.0.1:%d", program.FreePort(w.t)), fmt.Sprintf("http://127.0.0.1:%d", program.FreePort(w.t))
 	w.etcd = w.start("etcd", "etcd", "--data-dir="+w.file("etcd"), "--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer, "--unsafe-no-fsync")
 	w.await("etcd", func() bool {

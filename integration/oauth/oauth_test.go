@@ -79,13 +79,13 @@ func TestTokensOfARealServer(t *testing.T) {
 	for name, provider := range cases() {
 		w.sub(name, func(t *testing.T) {
 			e := w.run(provider)
-			defer e.stop()
+			defer e.Stop()
 			token := e.bearer()
 			if known := w.active(token); !known {
 				t.Error("the issuer does not know the token")
 			}
-			e.stop()
-			if strings.Contains(w.logs["egret"].String(), token) {
+			e.Stop()
+			if strings.Contains(e.Log(), token) {
 				t.Error("the token is in the log")
 			}
 		})
@@ -135,13 +135,13 @@ func TestRefusals(t *testing.T) {
 			w.shown = nil
 			w.mu.Unlock()
 			e := w.run(provider)
-			defer e.stop()
+			defer e.Stop()
 			status, body := e.curl()
 			if h, _ := w.last(); status != "503" || h != nil || strings.Contains(body, "hush") {
 				t.Errorf("status %s, %s; the API was asked: %t", status, body, h != nil)
 			}
-			e.stop() // its log is whole
-			if log := w.logs["egret"].String(); !strings.Contains(log, "provider_refused") || strings.Contains(log, secretText) {
+			e.Stop() // its log is whole
+			if log := e.Log(); !strings.Contains(log, "provider_refused") || strings.Contains(log, secretText) {
 				t.Errorf("%s", log)
 			}
 		})
@@ -184,7 +184,7 @@ func TestRevocation(t *testing.T) {
 			if !w.active(token) {
 				t.Fatal("the token is not active")
 			}
-			e.stop()
+			e.Stop()
 			if w.active(token) {
 				t.Error("the token lives on")
 			}

@@ -7,7 +7,6 @@ package oauth
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -35,6 +34,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 
+	"github.com/egret-proxy/egret/integration/internal/program"
 	"github.com/egret-proxy/egret/internal/saas"
 )
 
@@ -59,8 +59,8 @@ func main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bin := filepath.Join(dir, "egret")
-	if out, err := exec.Command("go", "build", "-o", bin, "../../cmd/egret").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "%v: %s", err, out)
+	if err := program.BuildEgret(bin); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	_ = os.Setenv(egretVar, bin)
@@ -80,26 +80,9 @@ type world struct {
 	api    *httptest.Server
 
 	mu    sync.Mutex
-	shown http.Header              // of the last request to the API
-	certs []*x509.Certificate      // of its connection
-	logs  map[string]*lockedBuffer // by program
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	shown http.Header             // of the last request to the API
+	certs []*x509.Certificate     // of its connection
+	logs  map[string]*program.Log // by program
 }
 
 func newWorld(t *testing.T) *world {
@@ -109,7 +92,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	w := &world{t: t, dir: dir, logs: map[string]*lockedBuffer{}}
+	w := &world{t: t, dir: dir, logs: map[string]*program.Log{}}
 	t.Cleanup(func() {
 		for name, log := range w.logs {
 			if t.Failed() {
@@ -137,7 +120,7 @@ func (w *world) write(name string, text []byte) {
 // start runs a program until the test ends, and returns its standard output.
 func (w *world) start(name string, cmd *exec.Cmd) io.Reader {
 	w.t.Helper()
-	log := &lockedBuffer{}
+	log := &program.Log{}
 	w.logs[name] = log
 	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = w.dir, log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
@@ -177,11 +160,7 @@ func (w *world) last() (http.Header, []*x509.Certificate) {
 // serveIssuer starts oidc-provider, which trusts the bundles of the Workload API.
 func (w *world) serveIssuer() {
 	w.t.Helper()
-	out, err := exec.Command("../build/oauth.sh").Output()
-	if err != nil {
-		w.t.Fatalf("build/oauth.sh: %v", err)
-	}
-	folder := strings.TrimSpace(string(out))
+	folder := program.Built(w.t, "../build/oauth.sh")
 	script, err := os.ReadFile("node/server.mjs")
 	if err != nil {
 		w.t.Fatal(err)
@@ -305,10 +284,8 @@ func (w *world) active(token string) bool {
 
 // egret is a running `egret run`.
 type egret struct {
-	w    *world
-	cmd  *exec.Cmd
-	done chan struct{}
-	addr string
+	*program.Egret
+	w *world
 }
 
 const settingsText = `listeners:
@@ -336,75 +313,15 @@ func (w *world) run(provider string) *egret {
 	w.t.Helper()
 	w.write("egret.yaml", fmt.Appendf(nil, settingsText, w.socket))
 	w.write("policy.yaml", fmt.Appendf(nil, policyText, apiHost, w.api.Listener.Addr(), w.file("roots.pem"), provider, w.asAddr, w.file("roots.pem"), workload))
-	e := &egret{w: w, cmd: exec.Command(os.Getenv(egretVar), "run", "-c", "egret.yaml"), done: make(chan struct{})}
-	log := &lockedBuffer{}
-	w.logs["egret"] = log
-	e.cmd.Dir, e.cmd.SysProcAttr = w.dir, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := e.cmd.StderrPipe()
-	if err == nil {
-		err = e.cmd.Start()
-	}
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	ready := make(chan string, 1)
-	go func() {
-		defer close(e.done)
-		e.follow(io.TeeReader(out, log), ready)
-		_ = e.cmd.Wait()
-	}()
-	w.t.Cleanup(e.stop)
-	select {
-	case e.addr = <-ready:
-	case <-e.done:
-		w.t.Fatal("egret has ended")
-	case <-time.After(waitTime):
-		w.t.Fatal("egret is not ready")
-	}
-	return e
-}
-
-// follow reads the log and tells the listener's address once egret is ready.
-func (e *egret) follow(log io.Reader, ready chan<- string) {
-	var addr string
-	for s := bufio.NewScanner(log); s.Scan(); {
-		var line map[string]any
-		if json.Unmarshal(s.Bytes(), &line) != nil {
-			continue
-		}
-		if a, ok := line["address"].(string); ok && line["msg"] == "listening" {
-			addr = a
-		}
-		if line["msg"] == "ready" {
-			ready <- addr
-		}
-	}
-}
-
-// stop ends egret as an init system does, and waits.
-func (e *egret) stop() {
-	_ = e.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-e.done:
-	case <-time.After(waitTime):
-		_ = e.cmd.Process.Kill()
-		<-e.done
-		e.w.t.Error("egret had to be killed")
-	}
+	cmd := exec.Command(os.Getenv(egretVar), "run", "-c", "egret.yaml")
+	cmd.Dir = w.dir
+	return &egret{program.Run(w.t, cmd), w}
 }
 
 // curl asks the API through egret, and returns status and body.
 func (e *egret) curl() (status, body string) {
 	e.w.t.Helper()
-	cmd := exec.Command("curl", "-sS", "--max-time", "20", "-x", "http://"+e.addr, "--cacert", e.w.file("ca.pem"), "-w", "\n%{http_code}", "https://"+apiHost+"/v2/items")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		e.w.t.Fatalf("curl: %v: %s", err, out)
-	}
-	text := string(out)
-	i := strings.LastIndexByte(text, '\n')
-	return text[i+1:], text[:max(i, 0)]
+	return program.Curl(e.w.t, e.Address("apps"), e.w.file("ca.pem"), "https://"+apiHost+"/v2/items")
 }
 
 const policyText = `apiVersion: egret.dev/v1alpha1

@@ -6,23 +6,19 @@
 package vault
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/egret-proxy/egret/identity/embedded"
+	"github.com/egret-proxy/egret/integration/internal/program"
 	"github.com/egret-proxy/egret/internal/saas"
 )
 
@@ -108,16 +104,11 @@ spec:
   expires: 2090-12-31
 `
 
-// service is a running egret.
+// service is a running egret with an API behind it.
 type service struct {
-	w       *world
-	cmd     *exec.Cmd
-	done    chan struct{}
-	ready   chan struct{}
-	mu      sync.Mutex
-	log     bytes.Buffer
-	address string
-	seen    atomic.Pointer[string] // the key that the API got last
+	*program.Egret
+	w    *world
+	seen atomic.Pointer[string] // the key that the API got last
 }
 
 // egret builds the program and runs it until the test's end, with alice's SVID from the
@@ -134,28 +125,13 @@ func (w *world) egret() *service {
 			w.t.Errorf("Workload API: %v", err)
 		}
 	})
-	s := &service{w: w, done: make(chan struct{}), ready: make(chan struct{})}
+	s := &service{w: w}
 	s.api()
 	bin := w.file("egret")
-	if out, err := exec.Command("go", "build", "-o", bin, "../../cmd/egret").CombinedOutput(); err != nil {
-		w.t.Fatalf("%v: %s", err, out)
-	}
-	s.cmd = exec.Command(bin, "run", "-c", w.file("egret.yaml"))
-	s.cmd.Dir, s.cmd.SysProcAttr = w.dir, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := s.cmd.StderrPipe()
-	if err == nil {
-		err = s.cmd.Start()
-	}
-	w.do(err)
-	go s.follow(out)
-	w.t.Cleanup(s.stop)
-	select {
-	case <-s.ready:
-	case <-s.done:
-		w.t.Fatalf("egret ended: %s", s.text())
-	case <-time.After(waitTime):
-		w.t.Fatalf("egret is not ready after %s: %s", waitTime, s.text())
-	}
+	w.do(program.BuildEgret(bin))
+	cmd := exec.Command(bin, "run", "-c", w.file("egret.yaml"))
+	cmd.Dir = w.dir
+	s.Egret = program.Run(w.t, cmd)
 	return s
 }
 
@@ -175,57 +151,9 @@ func (s *service) api() {
 	}
 }
 
-func (s *service) follow(r io.Reader) {
-	defer close(s.done)
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		var l struct{ Msg, Listener, Address string }
-		_ = json.Unmarshal(lines.Bytes(), &l)
-		s.mu.Lock()
-		s.log.WriteString(lines.Text() + "\n")
-		if l.Msg == "listening" && l.Listener == "local" {
-			s.address = l.Address
-		}
-		s.mu.Unlock()
-		if l.Msg == "ready" {
-			close(s.ready)
-		}
-	}
-}
-
-func (s *service) text() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.log.String()
-}
-
-// end stops it in good order.
-func (s *service) end() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	<-s.done
-}
-
-func (s *service) stop() {
-	s.end()
-	if err := s.cmd.Wait(); err != nil {
-		s.w.t.Errorf("egret: %v", err)
-	}
-	if s.w.t.Failed() {
-		s.w.t.Logf("egret's log:\n%s", s.text())
-	}
-}
-
-// curl returns the status and the body.
 func (s *service) curl(url string) (status, body string) {
 	s.w.t.Helper()
-	cmd := exec.Command("curl", "-sS", "--max-time", "20", "-w", "\n%{http_code}", url)
-	cmd.Env = []string{"HTTPS_PROXY=http://" + s.address, "CURL_CA_BUNDLE=" + s.w.file("ca.pem"), "PATH=" + os.Getenv("PATH")}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		s.w.t.Fatalf("curl: %v: %s", err, out)
-	}
-	i := bytes.LastIndexByte(out, '\n')
-	return string(out[i+1:]), string(out[:i])
+	return program.Curl(s.w.t, s.Address("local"), s.w.file("ca.pem"), url)
 }
 
 // curl without any token reads from Vault through egret, as alice and as far as Vault's
@@ -255,20 +183,11 @@ func TestVaultItselfThroughEgret(t *testing.T) {
 	if n := w.tokens(); n != 1 {
 		t.Errorf("%d client tokens while it runs", n)
 	}
-	s.end()
+	s.Stop()
 	w.await("the revocation of the client token", func() bool { return w.tokens() == 0 })
-	for _, where := range []string{s.text(), string(must(os.ReadFile(w.file("audit.jsonl"))))} {
-		if strings.Contains(where, "hvs.") || strings.Contains(where, "top-secret") || strings.Contains(where, "eyJ") {
-			t.Error("MUST C9: a secret is in a log or record")
-		}
+	if s.Reveals("hvs.", "top-secret", "eyJ") {
+		t.Error("MUST C9: a secret is in the log or a record")
 	}
-}
-
-func must(b []byte, err error) []byte {
-	if err != nil {
-		panic(err)
-	}
-	return b
 }
 
 // A sealed Vault takes down nothing that is still good, and nothing is served after that.

@@ -11,12 +11,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -26,95 +21,26 @@ import (
 
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/credential/vault"
+	"github.com/egret-proxy/egret/integration/internal/program"
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
-const spireServer = `server {
-  bind_address = "127.0.0.1"
-  bind_port = "%[2]d"
-  socket_path = "%[1]s/server.sock"
-  trust_domain = "acme.example"
-  data_dir = "%[1]s/server"
-  log_level = "WARN"
-  jwt_issuer = "https://oidc.acme.example"
-}
-plugins {
-  DataStore "sql" { plugin_data { database_type = "sqlite3"  connection_string = "%[1]s/server/db" } }
-  KeyManager "memory" { plugin_data {} }
-  NodeAttestor "join_token" { plugin_data {} }
-}
-`
-
-const spireAgent = `agent {
-  data_dir = "%[1]s/agent"
-  log_level = "WARN"
-  server_address = "127.0.0.1"
-  server_port = "%[2]d"
-  socket_path = "%[1]s/api/api.sock"
-  insecure_bootstrap = true
-  trust_domain = "acme.example"
-}
-plugins {
-  KeyManager "memory" { plugin_data {} }
-  NodeAttestor "join_token" { plugin_data {} }
-  WorkloadAttestor "unix" { plugin_data {} }
-}
-`
-
-// spire is a SPIRE server and agent, to which every program of root is one workload, with
-// a DNS name.
+// spire is a SPIRE to which every program of root is alice, with a DNS name.
 type spire struct {
-	w   *world
-	bin string
-	dir string
+	*program.SPIRE
+	w *world
 }
 
 func (w *world) spire() *spire {
 	w.t.Helper()
-	out, err := exec.Command("../spire/build.sh").Output()
-	if err != nil {
-		w.t.Fatalf("build.sh: %v", err)
-	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	s := &spire{w: w, bin: lines[len(lines)-1], dir: w.file("spire")}
-	for _, sub := range []string{"", "server", "agent", "api"} {
-		w.do(os.Mkdir(filepath.Join(s.dir, sub), 0o755))
-	}
-	port := freePort(w.t)
-	w.do(os.WriteFile(s.dir+"/server.conf", fmt.Appendf(nil, spireServer, s.dir, port), 0o600),
-		os.WriteFile(s.dir+"/agent.conf", fmt.Appendf(nil, spireAgent, s.dir, port), 0o600))
-	w.run(exec.Command(s.bin+"/spire-server", "run", "-config", s.dir+"/server.conf"))
-	w.await("SPIRE's server", func() bool { _, err := s.ctl("healthcheck"); return err == nil })
-	var token struct{ Value string }
-	s.read(&token, "token", "generate", "-spiffeID", "spiffe://acme.example/node", "-output", "json")
-	w.run(exec.Command(s.bin+"/spire-agent", "run", "-config", s.dir+"/agent.conf", "-joinToken", token.Value))
-	_, err = s.ctl("entry", "create", "-parentID", "spiffe://acme.example/node", "-spiffeID", alice.String(),
-		"-selector", "unix:uid:0", "-dns", "alice.acme.example")
-	w.do(err)
-	w.await("the SVID", func() bool {
-		ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
-		defer cancel()
-		_, err := s.X509SVID(ctx)
-		return err == nil
-	})
-	return s
-}
-
-func (s *spire) ctl(args ...string) ([]byte, error) {
-	return exec.Command(s.bin+"/spire-server", append(args, "-socketPath", s.dir+"/server.sock")...).Output()
-}
-
-func (s *spire) read(into any, args ...string) {
-	s.w.t.Helper()
-	out, err := s.ctl(args...)
-	s.w.do(errors.Join(err, json.Unmarshal(out, into)))
+	return &spire{program.StartSPIRE(w.t, "../spire/build.sh", w.file("spire"), alice.String(), "-dns", "alice.acme.example"), w}
 }
 
 // bundle is what Vault trusts: keys of JWT-SVIDs, and CA certificates, both PEM.
 func (s *spire) bundle() (keys []string, cas string) {
 	s.w.t.Helper()
 	var set jose.JSONWebKeySet
-	s.read(&set, "bundle", "show", "-format", "spiffe")
+	s.w.do(json.Unmarshal([]byte(s.Server("bundle", "show", "-format", "spiffe")), &set))
 	for i := range set.Keys {
 		switch k := &set.Keys[i]; k.Use {
 		case "jwt-svid":
@@ -129,7 +55,7 @@ func (s *spire) bundle() (keys []string, cas string) {
 }
 
 func (s *spire) address() workloadapi.ClientOption {
-	return workloadapi.WithAddr("unix://" + s.dir + "/api/api.sock")
+	return workloadapi.WithAddr(s.Address())
 }
 
 // JWTSVID implements credential.Subject, as X509SVID does.

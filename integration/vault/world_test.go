@@ -35,6 +35,7 @@ import (
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/credential/vault"
 	"github.com/egret-proxy/egret/identity/embedded"
+	"github.com/egret-proxy/egret/integration/internal/program"
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
@@ -64,11 +65,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	out, err := exec.Command("../build/vault.sh").Output()
-	if err != nil {
-		t.Fatalf("vault.sh: %v", err)
-	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	bin := program.Built(t, "../build/vault.sh")
 	dir, err := os.MkdirTemp("", "egret-vault-") // PostgreSQL's user must get into it, and socket paths are short
 	if err != nil {
 		t.Fatal(err)
@@ -77,20 +74,10 @@ func newWorld(t *testing.T) *world {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, dir: dir, addr: fmt.Sprintf("127.0.0.1:%d", freePort(t)), roots: x509.NewCertPool()}
-	w.startVault(filepath.Join(lines[len(lines)-1], "vault"))
+	w := &world{t: t, dir: dir, addr: fmt.Sprintf("127.0.0.1:%d", program.FreePort(t)), roots: x509.NewCertPool()}
+	w.startVault(filepath.Join(bin, "vault"))
 	w.trust()
 	return w
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (w *world) file(name string) string { return filepath.Join(w.dir, name) }
