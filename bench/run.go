@@ -119,14 +119,7 @@ func (o options) plan() ([]scenario, error) {
 
 // measure starts the processes and goes through the rounds.
 func (o options) measure(ctx context.Context, dir string, plan []scenario, rep *report.Report) error {
-	if o.bin == "" {
-		o.bin = dir
-		_, _ = fmt.Fprintln(o.progress, "building")
-		if err := rig.Build(ctx, dir, rig.Release()); err != nil {
-			return err
-		}
-	}
-	bin, err := filepath.Abs(o.bin)
+	bin, err := programs(ctx, o.bin, dir, o.progress)
 	if err != nil {
 		return err
 	}
@@ -146,6 +139,15 @@ func (o options) measure(ctx context.Context, dir string, plan []scenario, rep *
 		}
 	}
 	return nil
+}
+
+// programs returns the folder with the programs: bin, or dir after they were built there.
+func programs(ctx context.Context, bin, dir string, progress io.Writer) (string, error) {
+	if bin != "" {
+		return filepath.Abs(bin)
+	}
+	_, _ = fmt.Fprintln(progress, "building")
+	return dir, rig.Build(ctx, dir, rig.Release())
 }
 
 // oneRound measures each load for each target, one right after the other. Rounds start

@@ -91,13 +91,23 @@ func (r *Report) goalTable(b *strings.Builder) {
 	}
 	count := map[Verdict]int{}
 	var rows strings.Builder
+	var missing []string
 	for _, g := range r.Goals {
 		v, s := r.Verdict(g), r.goal(g)
-		count[v]++
+		if count[v]++; v == NotMeasured {
+			missing = append(missing, g.what())
+			continue
+		}
 		fmt.Fprintf(&rows, "| %s | ≤ %s | %s | %s%s |\n", g.what(), g.text(g.Most), g.measured(s, v), v, nearly(s, g.Most, v))
 	}
-	fmt.Fprintf(b, "## Goals\n\n%d met, %d not met, %d noisy, %d not measured in this run. Median with quartiles.\n\n", count[Met], count[NotMet], count[Unclear], count[NotMeasured])
-	fmt.Fprintf(b, "| what | goal | measured | |\n|---|---|---|---|\n%s\n", rows.String())
+	fmt.Fprintf(b, "## Goals\n\n%d met, %d not met, %d noisy. Median with quartiles.\n\n", count[Met], count[NotMet], count[Unclear])
+	if rows.Len() > 0 {
+		table(b, "what", "goal", "measured", "")
+		b.WriteString(rows.String() + "\n")
+	}
+	if len(missing) > 0 {
+		fmt.Fprintf(b, "Not measured in this run: %s.\n\n", strings.Join(missing, "; "))
+	}
 }
 
 // what names the goal in words.
@@ -123,9 +133,6 @@ func (g Goal) text(v float64) string {
 }
 
 func (g Goal) measured(s stats.Spread, v Verdict) string {
-	if v == NotMeasured {
-		return nothing
-	}
 	if g.ratio() && v == Unclear {
 		return noisy
 	}

@@ -23,7 +23,7 @@ func TestVerdict(t *testing.T) {
 		{Goal{Load: "steady", Measure: CPU, Against: "goproxy", Most: 1.6}, Met, "| CPU, steady: egret ÷ goproxy | ≤ 1.60 | 1.50 (1.50–1.50) | met |"},
 		{Goal{Load: "steady", Measure: CPU, Against: "goproxy", Most: 0.75}, NotMet, "| 1.50 (1.50–1.50) | **not met** |"},
 		{Goal{Load: "wild", Measure: CPU, Against: "goproxy", Most: 9}, Unclear, "| ≤ 9.00 | noisy | noisy |"},
-		{Goal{Load: "steady", Measure: CPU, Against: "nginx", Most: 1}, NotMeasured, "| ≤ 1.00 | – | not measured |"},
+		{Goal{Load: "steady", Measure: CPU, Against: "nginx", Most: 1}, NotMeasured, "Not measured in this run: CPU, steady: egret ÷ nginx."},
 		{Goal{Load: "steady", Measure: CPU, AgainstLoad: "steady", Most: 1}, Met, "| CPU, steady: ÷ steady | ≤ 1.00 | 1.00 (1.00–1.00) | met |"},
 		{Goal{Load: "paced", Measure: AddedP50, Against: "goproxy", Most: 1.5}, Met, "| latency added p50, paced: egret ÷ goproxy |"},
 		{Goal{Measure: "memory", Most: 20150, Unit: Octets}, Met, "| memory | ≤ 19.7 KiB | 19.7 KiB (19.6 KiB–19.8 KiB) | met, close |"},

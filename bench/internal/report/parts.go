@@ -70,8 +70,11 @@ func (c Curve) verdict() string {
 			worst, at = s, x
 		}
 	}
-	if worst.Median <= 1+flat {
+	switch {
+	case worst.Median <= 1+flat:
 		return "flat"
+	case worst.Q1 <= 1+flat:
+		return fmt.Sprintf("perhaps × %.2f (%.2f–%.2f) at %s", worst.Median, worst.Q1, worst.Q3, countText(at))
 	}
 	return fmt.Sprintf("**× %.2f** (%.2f–%.2f) at %s", worst.Median, worst.Q1, worst.Q3, countText(at))
 }
@@ -95,7 +98,7 @@ func (r *Report) growth(b *strings.Builder) {
 	if len(r.Curves) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "## What grows with what\n\nA curve is flat where no place of it is more than %.0f %% above the first, ratios taken within rounds. What is called flat may fall.\n\n![Growth](%s)\n\n", 100*flat, r.plotName(plotGrowth))
+	fmt.Fprintf(b, "## What grows with what\n\nA curve is flat where no place of it is more than %.0f %% above the first, ratios taken within\nrounds; it may fall. \"Perhaps\" stands where the quartiles are on both sides of that.\n\n![Growth](%s)\n\n", 100*flat, r.plotName(plotGrowth))
 	for _, panel := range r.panels() {
 		curves := r.curvesOf(panel)
 		fmt.Fprintf(b, "### %s\n\n", panel)

@@ -52,8 +52,10 @@ type Rig struct {
 
 // Plain and Release are commands for Build: with what the build cache holds after go
 // test, and as `make build` does.
-func Plain() []string   { return []string{"go", "build"} }
-func Release() []string { return []string{"env", "CGO_ENABLED=0", "go", "build", "-trimpath"} }
+func Plain() []string { return []string{"go", "build"} }
+func Release() []string {
+	return []string{"env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-ldflags=-s -w"}
+}
 
 // Build compiles the programs of this module into dir.
 func Build(ctx context.Context, dir string, compile []string) error {
@@ -112,7 +114,7 @@ func (r *Rig) keys(context.Context) error {
 	if err != nil {
 		return err
 	}
-	leaf, err := ca.leaf(Host)
+	leaf, err := ca.leaf("*." + domain)
 	if err != nil {
 		return err
 	}
