@@ -33,9 +33,9 @@ type streams struct {
 }
 
 func dispatch(ctx context.Context, args []string, std streams) error {
-	verbs := map[string]func(context.Context, []string, streams) error{"run": runVerb, "report": reportVerb, "compare": compareVerb, "growth": growthVerb, "origin": originVerb, "load": loadVerb}
+	verbs := map[string]func(context.Context, []string, streams) error{"run": runVerb, "report": reportVerb, "compare": compareVerb, "growth": growthVerb, "steps": stepsVerb, "origin": originVerb, "load": loadVerb}
 	if len(args) == 0 || verbs[args[0]] == nil {
-		return errors.New("say what to do: run, report FILE.json, compare OLD.json NEW.json, growth, or origin and load, which run starts by itself")
+		return errors.New("say what to do: run, report FILE.json, compare OLD.json NEW.json, growth, steps, or origin and load, which run starts by itself")
 	}
 	return verbs[args[0]](ctx, args[1:], std)
 }

@@ -195,7 +195,7 @@ func versions(ctx context.Context, bin string) map[string]string {
 	if info, err := buildinfo.ReadFile(filepath.Join(bin, "egret")); err == nil {
 		out["egret"] = info.Main.Version
 	}
-	if out["egret"] == "(devel)" { // built without version control: say what is checked out, as make does
+	if out["egret"] == "(devel)" || bin == "" { // built without version control: say what is checked out, as make does
 		if described, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
 			out["egret"] = strings.TrimSpace(string(described))
 		}
