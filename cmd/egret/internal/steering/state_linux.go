@@ -31,7 +31,8 @@ type state struct {
 }
 
 func newState(dir string, log *slog.Logger) (*state, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	above := os.MkdirAll(filepath.Dir(dir), 0o755) //nolint:gosec // it may be that of the socket, which another user looks for
+	if err := errors.Join(above, os.MkdirAll(dir, 0o700)); err != nil {
 		return nil, fmt.Errorf("state of the pods: %w", err)
 	}
 	return &state{dir, log}, nil
