@@ -77,6 +77,9 @@ func (s *Server) identify(ctx context.Context, c *clientConn, e *Entrance, r *ht
 	}
 	if e.Process {
 		f, err := factsOf(e.Diag, raw, c.original)
+		if errors.Is(err, sockopt.ErrRewritten) {
+			return refuse(reasonRewritten, err)
+		}
 		if err != nil {
 			return identityRefusal(err)
 		}

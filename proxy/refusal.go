@@ -18,6 +18,7 @@ import (
 // "policy" are in package policy.
 const (
 	reasonNoIdentity      policy.Reason = "identity/no_evidence"
+	reasonRewritten       policy.Reason = "identity/port_rewritten"
 	reasonInvalidEvidence policy.Reason = "identity/invalid_evidence"
 	reasonSVIDExpired     policy.Reason = "identity/svid_expired"
 	reasonSVIDRevoked     policy.Reason = "identity/svid_revoked"
@@ -99,6 +100,7 @@ func Reasons() []ReasonInfo { return append([]ReasonInfo(nil), reasonTable...) }
 //nolint:gochecknoglobals // a constant table
 var reasonTable = []ReasonInfo{
 	{reasonNoIdentity, 403, "the caller presented no identity", "use a listener that knows this caller, or present an SVID"},
+	{reasonRewritten, 0, "netfilter has changed the connection's source port or address on its way to egret, so that the program behind it cannot be found", "connect again; so that it cannot happen, redirect with --mode tproxy, and let no rule of SNAT or MASQUERADE change what goes to loopback"},
 	{reasonInvalidEvidence, 403, "the evidence of identity is not valid", "fetch a new SVID from the Workload API"},
 	{reasonSVIDExpired, 403, "the caller's SVID has expired", "check that the Workload API answers on this node"},
 	{reasonSVIDRevoked, 403, "nobody vouches for the caller any more, or nobody ever did", "fetch a new SVID from the Workload API, or ask the platform team for a registration entry"},

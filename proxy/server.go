@@ -148,6 +148,7 @@ func (s *Server) serveCaptured(e *Entrance) error {
 		return e.Listener.Close()
 	}
 	defer s.forget(f)
+	defer f.unknown.Wait() // who serves it may then let go of what it asks about callers with
 	if err := f.serve(); err != nil {
 		return fmt.Errorf("listener %q: %w", e.Name, err)
 	}

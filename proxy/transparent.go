@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -22,8 +23,9 @@ import (
 // captor is the front of a transparent entrance: it takes connections that rules have
 // redirected, finds out where each was going, and brings it the same way as a CONNECT.
 type captor struct {
-	s *Server
-	e *Entrance
+	s       *Server
+	e       *Entrance
+	unknown sync.WaitGroup // connections that have not been admitted or refused yet
 }
 
 func (s *Server) newCaptor(e *Entrance) *captor { return &captor{s: s, e: e} }
@@ -70,6 +72,7 @@ func (f *captor) take(conn net.Conn) {
 		return
 	}
 	f.s.busy.Add(1)
+	f.unknown.Add(1)
 	go func() {
 		defer f.s.busy.Add(-1)
 		defer func() {
@@ -90,7 +93,7 @@ func (f *captor) survive(conn net.Conn, p any) {
 // carry brings one connection in, or refuses it.
 func (f *captor) carry(conn net.Conn) {
 	defer f.s.incoming.end(conn)
-	a := f.s.admitCaptured(f.e, conn)
+	a := f.admit(conn)
 	if a.ref == nil {
 		a.ref = f.s.enroll(a.conn)
 	}
@@ -102,6 +105,12 @@ func (f *captor) carry(conn net.Conn) {
 		f.s.incoming.end(conn)
 	}
 	f.s.enter(&a)
+}
+
+// admit is admitCaptured, after which the entrance is not asked about the connection again.
+func (f *captor) admit(conn net.Conn) admission {
+	defer f.unknown.Done()
+	return f.s.admitCaptured(f.e, conn)
 }
 
 // refuse closes a connection that may not come in, in the way that its client understands.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,17 +104,71 @@ func (c client) with(target string) []string {
 // backends are the three programs; all clients are run with the first, some with all.
 func backends() []string { return []string{"nft", "iptables-nft", "iptables-legacy"} }
 
+// way is how connections are brought to egret: a mode, by a program.
+type way struct{ mode, backend string }
+
+// ways are every mode by every program; the first two are each mode once.
+func ways() []way {
+	all := []way{{"redirect", "nft"}, {"tproxy", "nft"}}
+	for _, b := range backends()[1:] {
+		all = append(all, way{"redirect", b}, way{"tproxy", b})
+	}
+	return all
+}
+
+// mainWays are all but those of TPROXY by iptables, which differ from it by nft in rules
+// only.
+func mainWays() []way {
+	return slices.DeleteFunc(ways(), func(x way) bool { return x.mode == "tproxy" && x.backend != "nft" })
+}
+
+func (x way) name() string { return x.mode + ", " + x.backend }
+
+// settings makes listeners those of the mode.
+func (x way) settings(text string) string {
+	if x.mode == "redirect" {
+		return text
+	}
+	return strings.ReplaceAll(text, "kind: transparent,", "kind: transparent, tproxy: true,")
+}
+
+func (x way) flags() []string { return []string{"--mode", x.mode} }
+
+// privileges are what egret run needs.
+func (x way) privileges() []string {
+	if x.mode == "redirect" {
+		return nil
+	}
+	return netAdmin()
+}
+
+func netAdmin() []string { return []string{"--inh-caps", "+net_admin", "--ambient-caps", "+net_admin"} }
+
+// waits: TPROXY of iptables drops what nobody listens for, so that clients try again,
+// first after a second, which is the kernel's.
+func (x way) waits() bool { return x.mode == "tproxy" && x.backend != "nft" }
+
+func (x way) backSoon() time.Duration {
+	if x.waits() {
+		return 3 * time.Second
+	}
+	return time.Second
+}
+
 // TestClients: programs without a proxy variable and without a change, injected and
 // refused, over IPv4 and IPv6; and nothing of it leaves but inside TLS.
 func TestClients(t *testing.T) {
 	installScripts(t)
-	for i, backend := range backends() {
-		t.Run(backend, func(t *testing.T) {
+	for i, way := range ways() {
+		if i > 1 && way.mode == "tproxy" && testing.Short() {
+			continue
+		}
+		t.Run(way.name(), func(t *testing.T) {
 			w := newWorld(t)
-			e := w.start(t, settings)
-			w.redirect(t, backend)
+			e := w.start(t, way.settings(settings), way.privileges()...)
+			w.redirect(t, way.backend, way.flags()...)
 			list := clients()
-			if i > 0 && testing.Short() {
+			if i > 1 && testing.Short() || way.mode == "tproxy" && i > 1 {
 				list = list[:4]
 			}
 			for _, c := range list {
@@ -152,9 +207,10 @@ func (w *world) try(t *testing.T, e *egret, c client) {
 func (w *world) touch(t *testing.T) {
 	t.Helper()
 	for _, program := range []string{"iptables-legacy", "ip6tables-legacy", "iptables-nft", "ip6tables-nft"} {
-		for _, table := range []string{"nat", "filter"} {
+		for _, chain := range []string{"nat OUTPUT", "filter OUTPUT", "mangle OUTPUT", "mangle PREROUTING", "mangle POSTROUTING"} {
+			table, chain, _ := strings.Cut(chain, " ")
 			for _, change := range []string{"-A", "-D"} {
-				w.inPodOK(t, program, "-t", table, change, "OUTPUT", "-p", "tcp", "-j", "ACCEPT")
+				w.inPodOK(t, program, "-t", table, change, chain, "-p", "tcp", "-j", "ACCEPT")
 			}
 		}
 	}
@@ -168,6 +224,9 @@ func (w *world) ruleset(t *testing.T) string {
 		all.WriteString("## " + program + "\n" + w.inPodOK(t, program))
 	}
 	all.WriteString("## nft\n" + w.inPodOK(t, "nft", "list", "ruleset"))
+	for _, family := range []string{"-4", "-6"} {
+		all.WriteString("## ip " + family + "\n" + w.inPodOK(t, "ip", family, "rule", "show") + w.inPodOK(t, "ip", family, "route", "show", "table", "all"))
+	}
 	text := regexp.MustCompile(`\[\d+:\d+\]|packets \d+ bytes \d+|(?m)^# .*$`).ReplaceAllString(all.String(), "")
 	return text
 }
@@ -181,9 +240,10 @@ func TestRulesAreOursAlone(t *testing.T) {
 	w.inPodOK(t, "iptables-nft", "-A", "OUTPUT", "-d", "198.51.100.2", "-j", "ACCEPT")
 	w.inPodOK(t, "nft", "add table inet others; add chain inet others c; add rule inet others c tcp dport 443 accept")
 	egret := os.Getenv(egretVar)
-	for _, backend := range backends() {
+	for _, way := range ways() {
+		backend := way.backend
 		before := w.ruleset(t)
-		apply := []string{egret, "redirect", "apply", "--backend", backend, "--uid", "14650", "--exclude-cidr", "10.0.0.0/8,fd00::/8", "--mark", "34"}
+		apply := []string{egret, "redirect", "apply", "--mode", way.mode, "--backend", backend, "--uid", "14650", "--exclude-cidr", "10.0.0.0/8,fd00::/8", "--mark", "34"}
 		w.inPodOK(t, apply...)
 		once := w.ruleset(t)
 		if once == before {
@@ -191,8 +251,9 @@ func TestRulesAreOursAlone(t *testing.T) {
 		}
 		w.inPodOK(t, apply...)
 		if twice := w.ruleset(t); twice != once {
-			t.Errorf("%s: applied twice:\n%s\nonce:\n%s", backend, twice, once)
+			t.Errorf("%s: applied twice:\n%s\nonce:\n%s", way.name(), twice, once)
 		}
+		w.otherMode(t, way, once)
 		for _, other := range backends() {
 			if other == backend {
 				continue
@@ -213,36 +274,25 @@ func TestRulesAreOursAlone(t *testing.T) {
 	}
 }
 
-// TestIstioAndPrivilege: where Istio redirects nothing is changed, and without the right
-// to, one sentence says which is needed.
-func TestIstioAndPrivilege(t *testing.T) {
-	w := newWorld(t)
-	egret := os.Getenv(egretVar)
-	out, err := w.inPod("setpriv", "--reuid", "14650", "--clear-groups", "--regid", "14650", egret, "redirect", "apply", "--uid", "14650").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "CAP_NET_ADMIN") {
-		t.Errorf("without privilege: %v %s", err, out)
-	}
-	for _, program := range []string{"iptables-legacy", "iptables-nft"} {
-		w.inPodOK(t, program, "-t", "nat", "-N", "ISTIO_OUTPUT")
-		w.inPodOK(t, program, "-t", "nat", "-A", "ISTIO_OUTPUT", "-p", "tcp", "-j", "REDIRECT", "--to-ports", "15001")
-		before := w.ruleset(t)
-		out, err := w.inPod(egret, "redirect", "apply", "--uid", "14650").CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "Istio") || w.ruleset(t) != before {
-			t.Errorf("%s: %v %s", program, err, out)
+// otherMode applies the other mode over a way's rules, and the way's again.
+func (w *world) otherMode(t *testing.T, x way, once string) {
+	t.Helper()
+	for _, mode := range []string{map[string]string{"redirect": "tproxy", "tproxy": "redirect"}[x.mode], x.mode} {
+		w.inPodOK(t, os.Getenv(egretVar), "redirect", "apply", "--mode", mode, "--backend", x.backend, "--uid", "14650", "--exclude-cidr", "10.0.0.0/8,fd00::/8", "--mark", "34")
+		if now := w.ruleset(t); (now == once) != (mode == x.mode) {
+			t.Errorf("%s: by mode %s:\n%s\nonce:\n%s", x.name(), mode, now, once)
 		}
-		w.inPodOK(t, program, "-t", "nat", "-F", "ISTIO_OUTPUT")
-		w.inPodOK(t, program, "-t", "nat", "-X", "ISTIO_OUTPUT")
 	}
 }
 
 // TestPlainTextAndQUIC: plain HTTP is told to use https, a server-first protocol ends
 // within a second, and UDP to port 443 is refused at once.
 func TestPlainTextAndQUIC(t *testing.T) {
-	for _, backend := range backends() {
-		t.Run(backend, func(t *testing.T) {
+	for _, way := range ways() {
+		t.Run(way.name(), func(t *testing.T) {
 			w := newWorld(t)
-			w.start(t, settings)
-			w.redirect(t, backend)
+			w.start(t, way.settings(settings), way.privileges()...)
+			w.redirect(t, way.backend, way.flags()...)
 			got := w.call(t, "curl", "-sSi", "http://api.qase.io/v1/project")
 			if !strings.Contains(got.out, "403 egret target/plaintext") || !strings.Contains(got.out, "use https") {
 				t.Errorf("plain HTTP:\n%s", got.out)

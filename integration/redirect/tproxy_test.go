@@ -88,55 +88,6 @@ func TestTProxyNeedsTheRight(t *testing.T) {
 	}
 }
 
-const processSettings = `listeners:
-  - {name: v4, address: "127.0.0.1:8650", kind: transparent, identify: {process: {attestor: embedded, hybrid: true, rootCgroup: true}}}
-  - {name: v6, address: "[::1]:8650", kind: transparent, identify: {process: {attestor: embedded, hybrid: true, rootCgroup: true}}}
-spiffe:
-  trustDomains: [acme.example]
-  embedded: {spiffeID: spiffe://acme.example/egret, entries: [{spiffeID: spiffe://acme.example/app, uids: [1001]}, {spiffeID: spiffe://acme.example/other, uids: [1002]}]}
-`
-
-// TestProcesses: which local program has been redirected is what the kernel says of its
-// socket, which believes to be connected elsewhere.
-func TestProcesses(t *testing.T) {
-	for _, backend := range backends() {
-		t.Run(backend, func(t *testing.T) {
-			w := newWorld(t)
-			policy, err := os.ReadFile(w.file("policy.yaml"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			other := strings.NewReplacer("{name: app}", "{name: other}", "acme.example/app", "acme.example/other", "evidence: [sidecar]", "evidence: [process]").Replace(policyText)
-			w.write(t, "policy.yaml", []byte(strings.ReplaceAll(string(policy), "evidence: [sidecar]", "evidence: [process]")+"---\n"+other))
-			e := w.start(t, processSettings+settings[strings.Index(settings, "metrics:"):])
-			w.redirect(t, backend)
-			as := func(uid, family string) string {
-				cmd := w.inPod("setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "curl", "-sSi", family, rest)
-				cmd.Env = append(os.Environ(), "CURL_CA_BUNDLE="+w.file("trust/bundle.pem"))
-				out, _ := cmd.CombinedOutput()
-				return string(out)
-			}
-			for _, family := range []string{"-4", "-6"} {
-				if got := as("1001", family); !strings.Contains(got, `"WEB"`) {
-					t.Errorf("%s: 1001: %s", family, got)
-				}
-				if got := as("1002", family); !strings.Contains(got, "no_policy") {
-					t.Errorf("%s: 1002: %s", family, got)
-				}
-				if got := as("1003", family); !strings.Contains(got, "access denied") {
-					t.Errorf("%s: 1003: %s", family, got)
-				}
-			}
-			if list := w.arrivals.take(); len(list) != 2 {
-				t.Errorf("%+v", list)
-			}
-			for _, id := range []string{"spiffe://acme.example/app", "spiffe://acme.example/other", ""} {
-				e.await(t, id, func(r record) bool { return r.Workload == id && (id == "") == (r.Layer == "identity") })
-			}
-		})
-	}
-}
-
 // TestOriginalDestination: what REDIRECT replaced is told for IPv4, IPv6, and IPv4 on a
 // listener of both.
 func TestOriginalDestination(t *testing.T) {

@@ -73,8 +73,10 @@ func networkOrder(n uint16) uint16 {
 
 // CapturedFacts is PeerFacts for a connection that REDIRECT brought here: the client's
 // socket believes to be connected to original, and is looked for by that. Where another
-// client has the same port, netfilter gives this one a new one, and there is no owner:
-// such a connection is refused, never credited to somebody else.
+// connection has the same port towards another destination, or a rule of SNAT or MASQUERADE
+// says so, netfilter gives this one another source: ErrRewritten. What it was before only
+// connection tracking knows, which answers to CAP_NET_ADMIN alone; such a connection is never
+// credited to somebody else. TPROXY changes no source.
 func (g *Diag) CapturedFacts(conn net.Conn, original netip.AddrPort) (Facts, error) {
 	c, ok := unwrap(conn).(*net.TCPConn)
 	if !ok {

@@ -29,6 +29,9 @@ const (
 	diagReply = 4096
 )
 
+// errAbsent is ErrNoOwner where no socket at all has these ends; a listening one has others.
+var errAbsent = fmt.Errorf("%w: none has these ends", ErrNoOwner)
+
 // diag is a sock_diag netlink socket for one goroutine. It sees the network namespace
 // of the thread that opened it.
 type diag struct {
@@ -139,7 +142,7 @@ func reply(b []byte, seq uint32) ([]byte, error) {
 	case kind == unix.NLMSG_ERROR && len(body) >= 4:
 		errno := unix.Errno(-int32(ne.Uint32(body)))
 		if errno == unix.ENOENT {
-			return nil, ErrNoOwner
+			return nil, errAbsent
 		}
 		return nil, fmt.Errorf("sock_diag: %w", errno)
 	case kind != unix.SOCK_DIAG_BY_FAMILY || len(body) < msgSize:
@@ -160,11 +163,11 @@ func owner(b []byte, src, dst netip.AddrPort) (Owner, error) {
 		Cookie: uint64(ne.Uint32(id[idCookie:])) | uint64(ne.Uint32(id[idCookie+4:]))<<32,
 		Cgroup: cgroupOf(b[msgSize:]),
 	}
+	if gotSrc != withoutZone(src) || gotDst != withoutZone(dst) {
+		return Owner{}, fmt.Errorf("%w: asked for %s to %s, got %s to %s", errAbsent, src, dst, gotSrc, gotDst)
+	}
 	if state := b[1]; state != tcpEstablished {
 		return Owner{}, fmt.Errorf("%w: its TCP state is %d", ErrNoOwner, state)
-	}
-	if gotSrc != withoutZone(src) || gotDst != withoutZone(dst) {
-		return Owner{}, fmt.Errorf("%w: asked for %s to %s, got %s to %s", ErrNoOwner, src, dst, gotSrc, gotDst)
 	}
 	if o.Inode == 0 { // its process has let go of it
 		return Owner{}, fmt.Errorf("%w: it has no owner any more", ErrNoOwner)

@@ -8,6 +8,7 @@ package sockopt
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"time"
@@ -54,6 +55,9 @@ var (
 	// address now may be another's socket (MUST I5). Drop the connection, and with it
 	// whatever has been read from it.
 	ErrStale = errors.New("connection is not established any more")
+	// ErrRewritten: of a connection that REDIRECT brought here, netfilter has changed the
+	// source too, so that the client's own socket has other ends than are seen here.
+	ErrRewritten = fmt.Errorf("%w: netfilter has changed the source address or port", ErrNoOwner)
 )
 
 // How Tune keeps connections. A peer that vanished without a word is noticed within

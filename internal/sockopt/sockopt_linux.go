@@ -73,20 +73,28 @@ func (d *diag) ownerAt(c *net.TCPConn, believed netip.AddrPort) (Owner, error) {
 		return Owner{}, err
 	}
 	peer, err := d.find(theirs, believed)
-	if err != nil {
+	if err != nil && (!errors.Is(err, errAbsent) || believed == ours) {
 		return Owner{}, err
 	}
-	own, err := d.find(ours, theirs)
-	if errors.Is(err, ErrNoOwner) {
-		return Owner{}, fmt.Errorf("%w: the kernel does not list it in this network namespace", ErrStale)
-	}
-	if err != nil {
+	if err := d.holdOwn(c, ours, theirs); err != nil {
 		return Owner{}, err
 	}
-	if err := control(c, func(fd int) error { return stillEstablished(fd, own.Cookie) }); err != nil {
-		return Owner{}, err
+	if err != nil { // the client is there, and nobody has its ends
+		return Owner{}, ErrRewritten
 	}
 	return peer, nil
+}
+
+// holdOwn makes sure that our own end is what it was when the peer was asked for.
+func (d *diag) holdOwn(c *net.TCPConn, ours, theirs netip.AddrPort) error {
+	own, err := d.find(ours, theirs)
+	if errors.Is(err, ErrNoOwner) {
+		return fmt.Errorf("%w: the kernel does not list it in this network namespace", ErrStale)
+	}
+	if err != nil {
+		return err
+	}
+	return control(c, func(fd int) error { return stillEstablished(fd, own.Cookie) })
 }
 
 func addrPort(a net.Addr) (netip.AddrPort, error) {

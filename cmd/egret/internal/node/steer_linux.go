@@ -25,6 +25,8 @@ type steered struct {
 	e      *entrance
 	from   *steer.Receiver
 
+	leaving sync.WaitGroup
+
 	mu   sync.Mutex
 	pods map[steer.Pod]*podSockets
 }
@@ -73,8 +75,11 @@ type steerAddr string
 func (a steerAddr) Network() string { return "steer" }
 func (a steerAddr) String() string  { return "steer://" + string(a) }
 
-// run serves pods until ctx ends.
-func (s *steered) run(ctx context.Context) { s.from.Run(ctx) }
+// run serves pods until ctx ends, and all that have connected by then are known.
+func (s *steered) run(ctx context.Context) {
+	s.from.Run(ctx)
+	s.leaving.Wait()
+}
 
 // health implements steering.
 func (s *steered) health() error { return s.from.Health() }
@@ -102,8 +107,8 @@ func (s *steered) Serve(p steer.Pod, listeners []net.Listener, diag *os.File) er
 	return nil
 }
 
-// Stop implements steer.Handler. Connections that are open go on: they have been
-// identified, and their sockets do not need the listener.
+// Stop implements steer.Handler. Connections that are open go on: their sockets do not need
+// the listener. The kernel is asked about them until each has been identified.
 func (s *steered) Stop(p steer.Pod) {
 	s.mu.Lock()
 	ps := s.pods[p]
@@ -115,6 +120,8 @@ func (s *steered) Stop(p steer.Pod) {
 	for _, l := range ps.listeners {
 		_ = l.Close()
 	}
-	ps.serving.Wait()
-	ps.diag.Close()
+	s.leaving.Go(func() {
+		ps.serving.Wait()
+		ps.diag.Close()
+	})
 }
