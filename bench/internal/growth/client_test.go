@@ -57,7 +57,7 @@ func TestDocuments(t *testing.T) {
 			t.Errorf("%d objects in a file", n)
 		}
 	}
-	if all != 55000 || len(d.texts()) != 4 {
+	if all != 55000 || len(d.texts()) != 7 {
 		t.Errorf("%d objects in %d files", all, len(d.texts()))
 	}
 }

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	perHost   = 100   // hosts of one Destination
-	perFile   = 15000 // objects of one file; egret reads at most 20,000
+	perHost   = 100  // hosts of one Destination
+	perFile   = 9000 // objects of one file; egret reads at most 10,000
 	area      = "/v1/area-00/"
 	perWorker = 10 // access policies of each workload where policies are counted
 )

@@ -21,6 +21,7 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"github.com/egret-proxy/egret/bench/internal/host"
 	"github.com/egret-proxy/egret/bench/internal/rig"
 	"github.com/egret-proxy/egret/identity/embedded"
 )
@@ -131,7 +132,7 @@ type node struct {
 // setting is what tells one egret of the growth from another.
 type setting struct {
 	name     string
-	policies []string // texts of the files, each of at most 20,000 objects
+	policies []string // texts of the files
 	leaves   int      // certificates that it keeps; default 20,000
 }
 
@@ -185,8 +186,8 @@ func (w *world) launch(ctx context.Context, n *node, dir, metrics string) (err e
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for !rig.Up(ctx, client, "http://"+metrics+"/readyz") {
-		if ctx.Err() != nil {
-			return fmt.Errorf("egret did not start: %w: %s", context.Cause(ctx), n.program.Said())
+		if _, err := host.Resident(n.program.PID()); err != nil || ctx.Err() != nil {
+			return fmt.Errorf("egret did not start: %w: %s", errors.Join(err, context.Cause(ctx)), n.program.Said())
 		}
 		time.Sleep(time.Millisecond)
 	}
