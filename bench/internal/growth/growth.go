@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/egret-proxy/egret/bench/internal/host"
 	"github.com/egret-proxy/egret/bench/internal/report"
 )
 
@@ -95,9 +94,8 @@ func (o Options) numbers(all ...int) []int {
 
 // fleet is connections to one egret, and what opening them cost it.
 type fleet struct {
-	conns  []*conn
-	cpu    time.Duration // for each connection with its first request
-	memory int64         // for each connection
+	conns []*conn
+	cpu   time.Duration // for each connection with its first request
 }
 
 func (f *fleet) close() {
@@ -110,33 +108,20 @@ func (f *fleet) close() {
 type caller struct{ host, token string }
 
 // open opens connections, some at a time, and makes one request on each.
-func (w *world) open(ctx context.Context, n *node, callers []caller) (_ *fleet, err error) {
+func (w *world) open(ctx context.Context, n *node, callers []caller) (*fleet, error) {
 	f := &fleet{conns: make([]*conn, len(callers))}
-	pid := n.program.PID()
-	cpu, err := host.ProcessCPU(pid)
-	if err != nil {
-		return nil, err
-	}
-	memory, err := host.Resident(pid)
-	if err != nil {
-		return nil, err
-	}
-	err = parallel(ctx, len(callers), func(ctx context.Context, i int) error {
-		c, err := w.dial(ctx, n.address, callers[i].host, callers[i].token)
-		if err != nil {
-			return err
-		}
-		f.conns[i] = c
-		return c.get()
+	spent, err := cpuOf(n.program.PID(), func() error {
+		return parallel(ctx, len(callers), func(ctx context.Context, i int) error {
+			c, err := w.dial(ctx, n.address, callers[i].host, callers[i].token)
+			if err != nil {
+				return err
+			}
+			f.conns[i] = c
+			return c.get()
+		})
 	})
-	if err != nil {
-		return nil, err
-	}
-	spent, _ := host.ProcessCPU(pid)
-	now, _ := host.Resident(pid)
-	f.cpu = (spent - cpu) / time.Duration(len(callers))
-	f.memory = (now - memory) / int64(len(callers))
-	return f, nil
+	f.cpu = spent / time.Duration(len(callers))
+	return f, err
 }
 
 // parallel calls f for each number, a few at a time, until one fails.

@@ -5,8 +5,10 @@ package growth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/egret-proxy/egret/bench/internal/host"
 	"github.com/egret-proxy/egret/bench/internal/report"
 )
 
@@ -32,19 +34,46 @@ func connections(ctx context.Context, o Options, w *world, rep *report.Report) e
 			return err
 		}
 		defer f.close() //nolint:revive // all are held until the end
-		o.say("connections: %d are open: %v of CPU and %d bytes each", n, f.cpu, f.memory)
+		o.say("connections: %d are open: %v of CPU each", n, f.cpu)
 		cells = append(cells, cell{serial, float64(n), nd.program.PID(), cycle(f.conns, 1)})
 		if n >= together {
 			cells = append(cells, cell{busy, float64(n), nd.program.PID(), cycle(f.conns, together)})
 		}
 		if n == most {
-			figure(rep, "memory of an open connection, of 9,000", float64(f.memory), report.Octets)
 			figure(rep, "CPU of a new connection with its first request", float64(f.cpu), report.Nanoseconds)
 		}
 	}
 	err = o.sweep(ctx, cells)
 	add(rep, serial, busy)
-	return err
+	return errors.Join(err, memoryEach(rep, "memory of an open connection, of 9,000", cells))
+}
+
+// memoryEach is what one more costs: the difference between the egret with the most and
+// one with few, both of which have worked and collected their garbage meanwhile. It is
+// left out where there is no egret with the most.
+func memoryEach(rep *report.Report, name string, cells []cell) error {
+	few, many := -1, -1
+	for i, c := range cells {
+		switch c.x {
+		case together:
+			few = i
+		case most:
+			many = i
+		}
+	}
+	if few < 0 || many < 0 {
+		return nil
+	}
+	less, err := host.Resident(cells[few].pid)
+	if err != nil {
+		return err
+	}
+	more, err := host.Resident(cells[many].pid)
+	if err != nil {
+		return err
+	}
+	figure(rep, name, float64(more-less)/(most-together), report.Octets)
+	return nil
 }
 
 // crowd starts an egret and opens connections to it.
@@ -104,16 +133,15 @@ func workloads(ctx context.Context, o Options, w *world, rep *report.Report) err
 			return err
 		}
 		defer f.close() //nolint:revive // all are held until the end
-		o.say("workloads: %d are known: %v of CPU and %d bytes each", n, f.cpu, f.memory)
+		o.say("workloads: %d are known: %v of CPU each", n, f.cpu)
 		cells = append(cells, cell{curve, float64(n), nd.program.PID(), cycle(f.conns, together)})
 		if n == most {
-			figure(rep, "memory of a workload: its connection and its upstream connection, of 9,000", float64(f.memory), report.Octets)
 			figure(rep, "CPU of a workload's first request, all cold", float64(f.cpu), report.Nanoseconds)
 		}
 	}
 	err := o.sweep(ctx, cells)
 	add(rep, curve)
-	return err
+	return errors.Join(err, memoryEach(rep, "memory of a workload: its connection and its upstream connection, of 9,000", cells))
 }
 
 // crew are one connection of each workload, and several of a single one, so that as many
