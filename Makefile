@@ -67,6 +67,13 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 bench: ## egret against direct requests and goproxy, under 5 minutes (Linux); writes bench/results/tmp
 	$(GO) run ./bench run $(BENCHFLAGS)
 
+.PHONY: bench-full
+bench-full: ## all of it, long: loads, growth, steps; one report in bench/results (Linux, a quiet machine)
+	$(GO) run ./bench run -rounds 9 -window 3s -out bench/results/tmp $(BENCHFLAGS)
+	$(GO) run ./bench growth -name growth -out bench/results/tmp
+	$(GO) run ./bench steps -name steps -out bench/results/tmp
+	$(GO) run ./bench report -out bench/results bench/results/tmp/$$(date -u +%F).json bench/results/tmp/growth.json bench/results/tmp/steps.json
+
 .PHONY: microbench
 microbench: ## Go benchmarks with allocations, BENCH (a pattern) for BENCHTIME (1s)
 	$(GO) test ./... -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem

@@ -42,7 +42,7 @@ func TestGrowth(t *testing.T) {
 		}
 	}
 	for name, want := range map[string][]float64{
-		"start, time to ready": {1}, "memory at start, resident": {1},
+		"start, time to ready": {1}, "start, its CPU time": {1}, "memory at start, resident": {1},
 		"connections, one request at a time": {1, 16, 100}, "connections, 16 at a time": {16, 100},
 		"policies, 16 connections":          {1, 100},
 		"destinations, leaf from the cache": {1, 100}, "destinations, leaf to be signed": {100}, "destinations, first visit of a host": {1, 100},

@@ -5,6 +5,7 @@ package growth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,6 +35,7 @@ func start(ctx context.Context, o Options, w *world, rep *report.Report) error {
 		Panel: "start", Name: "time to ready", X: "access policies", Y: "from the start of the program until /readyz", Unit: report.Nanoseconds,
 		Why: "policy is read, checked and compiled before anything is served",
 	}
+	spent := &report.Curve{Panel: "start", Name: "its CPU time", X: ready.X, Y: ready.Y, Unit: report.Nanoseconds}
 	memory := &report.Curve{
 		Panel: "memory at start", Name: "resident", X: "access policies", Y: "memory when ready", Unit: report.Octets,
 		Why: "compiled policy, and what reading it leaves until the next collection",
@@ -47,16 +49,18 @@ func start(ctx context.Context, o Options, w *world, rep *report.Report) error {
 				return err
 			}
 			rss, err := host.Resident(nd.program.PID())
+			cpu, cpuErr := host.ProcessCPU(nd.program.PID())
 			w.drop(nd)
-			if err != nil {
+			if err := errors.Join(err, cpuErr); err != nil {
 				return err
 			}
 			o.say("start: round %d of %d, %d policies: ready after %v with %d KiB", round+1, o.Rounds, n, nd.ready, rss>>10)
 			ready.Points = append(ready.Points, report.Point{X: float64(n), Round: round, Value: float64(nd.ready)})
+			spent.Points = append(spent.Points, report.Point{X: float64(n), Round: round, Value: float64(cpu)})
 			memory.Points = append(memory.Points, report.Point{X: float64(n), Round: round, Value: float64(rss)})
 		}
 	}
-	add(rep, ready, memory)
+	add(rep, ready, spent, memory)
 	goalFigures(rep, ready, memory)
 	return size(o, rep)
 }
