@@ -95,4 +95,5 @@ type Record struct {
 	UpstreamID       string        `json:"upstream_request_id,omitempty"` // the SaaS's own request id
 	Original         string        `json:"original,omitempty"`            // where the client of a captured connection wanted to go: the address, with its port, that redirection replaced
 	OriginalMismatch bool          `json:"original_mismatch,omitempty"`   // host does not resolve to that address here; egret dialled what it does resolve to
+	ECH              bool          `json:"ech,omitempty"`                 // the ClientHello carried encrypted_client_hello, true or GREASE, which nobody but its addressee can tell apart: host is the outer name, and may not be all that the client meant
 }

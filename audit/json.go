@@ -37,6 +37,9 @@ func (r *Record) AppendJSON(dst []byte) []byte {
 	if r.OriginalMismatch {
 		e.b = append(e.b, `,"original_mismatch":true`...)
 	}
+	if r.ECH {
+		e.b = append(e.b, `,"ech":true`...)
+	}
 	return append(e.b, '}')
 }
 

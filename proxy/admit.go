@@ -165,7 +165,7 @@ func (c *clientConn) record(kind string) audit.Record {
 	rec := audit.Record{
 		Schema: audit.Schema, Kind: kind, Time: c.admitted, ID: c.id, Listener: c.entrance.Name, Pod: c.entrance.Pod,
 		Evidence: c.workload.Evidence, Host: c.target.Host, Port: c.target.Port,
-		Verdict: policy.Deny.String(), PolicySet: c.set, TIdentity: c.took,
+		Verdict: policy.Deny.String(), PolicySet: c.set, TIdentity: c.took, ECH: c.ech,
 	}
 	if !c.workload.ID.IsZero() {
 		rec.Workload = c.workload.ID.String()

@@ -39,6 +39,7 @@ type clientConn struct {
 	original netip.AddrPort // where a captured client wanted to go; not valid for a CONNECT
 	speaks   opened         // how a captured client began
 	blind    bool           // captured, and not TLS: only its address is known
+	ech      bool           // its ClientHello carries encrypted_client_hello
 	mismatch atomic.Bool    // the original address has been counted as not ours
 	dialErr  error          // what finding out the upstream's protocol said; the first request answers it
 

@@ -400,6 +400,7 @@ type record struct {
 	UpstreamIP                                                                                          string `json:"upstream_ip"`
 	Original                                                                                            string
 	OriginalMismatch                                                                                    bool `json:"original_mismatch"`
+	ECH                                                                                                 bool `json:"ech"`
 	Status                                                                                              int
 	Observed                                                                                            bool
 	BytesIn                                                                                             int64 `json:"bytes_in"`

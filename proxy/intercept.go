@@ -56,6 +56,7 @@ func (s *Server) configFor(h *tls.ClientHelloInfo) (*tls.Config, error) {
 	if !ok {
 		return nil, errors.New("proxy: handshake outside an admitted connection")
 	}
+	c.ech = slices.Contains(h.Extensions, extensionECH)
 	if h.ServerName == "" {
 		return nil, refuse(reasonNoSNI, nil)
 	}

@@ -217,6 +217,7 @@ func (k *capture) ours() *refusal {
 // the address.
 func (k *capture) target() *refusal {
 	c, o := k.a.conn, &k.opening
+	c.ech = o.hello.ech
 	if o.kind != openedTLS {
 		c.blind = true
 		return nil

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/egret-proxy/egret/identity"
 	"github.com/egret-proxy/egret/policy"
@@ -178,39 +177,6 @@ func TestCapturedConnectionsThatAreRefused(t *testing.T) {
 	}
 	if len(w.echo.Reports()) != 0 {
 		t.Error("something was forwarded")
-	}
-}
-
-// TestMUST_T11_EncryptedClientHello: the outer name of a hello with ECH is no host that is
-// listed: nothing is known of where it goes. Refused, or by policy passed unread; never
-// injected. Where the outer name is listed it is the target like any other.
-func TestMUST_T11_EncryptedClientHello(t *testing.T) {
-	w := newWorld(t)
-	w.capturing(somewhere)
-	ech := extension(extensionECH, make([]byte, 180)...)
-	if got, _ := w.begin(string(build(serverName("cover.example"), ech))); got != alertOf(alertUnrecognizedName) {
-		t.Errorf("answer %q", got)
-	}
-	if r := w.wait(1, any1)[0]; r.Reason != "unlisted_host" || !strings.Contains(r.Detail, "encrypted_client_hello") || r.Host != "cover.example" {
-		t.Errorf("record %+v", r)
-	}
-	// Go's client sends a true one; egret cannot read it and does not try.
-	resp, text := w.get(w.captured(), "https://"+echoHost+"/")
-	if resp.StatusCode != 200 {
-		t.Errorf("%d %s", resp.StatusCode, text)
-	}
-	w.reload(func(s *policy.Set) { s.UnlistedTunnel = true })
-	a := policy.New(policy.Set{}) // nothing loaded passes nothing
-	if adm := a.ConnectAddress(spiffeid.RequireFromString(jobID), "sidecar", policy.Target{Host: "192.0.2.7", Port: 443}, time.Now()); adm.Verdict != policy.Deny {
-		t.Errorf("an empty policy: %v", adm.Verdict)
-	}
-	before := len(w.wait(2, any1))
-	_, _ = w.begin(string(build(serverName("cover.example"), ech)))
-	if r := w.wait(before+1, any1)[before]; r.Verdict != policy.Tunnel.String() || r.Credential != "" { // it may pass, but cover.example resolves nowhere
-		t.Errorf("record %+v", r)
-	}
-	if n := len(w.echo.Reports()); n != 1 {
-		t.Errorf("%d requests", n)
 	}
 }
 
