@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The egret authors
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build integration
+//go:build integration && linux
 
 package integration
 
@@ -81,7 +81,7 @@ func (e *egret) flat(t *testing.T, c command) result {
 
 // resident is egret's VmRSS in bytes.
 func (e *egret) resident(t *testing.T) int64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", e.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", e.Pid()))
 	if err != nil {
 		t.Error(err)
 		return 0

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The egret authors
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build integration
+//go:build integration && linux
 
 package integration
 

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The egret authors
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build integration
+//go:build integration && linux
 
 package integration
 
@@ -60,7 +60,7 @@ func runProgram(t *testing.T, c command) result {
 func (e *egret) exec(t *testing.T, listener string, c command) result {
 	t.Helper()
 	scheme := "http://"
-	address := e.address[listener]
+	address := e.Address(listener)
 	if listener == "mesh" {
 		scheme, address = "https://", strings.Replace(address, "127.0.0.1", "localhost", 1)
 	}

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The egret authors
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build integration
+//go:build integration && linux
 
 package integration
 
@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -87,7 +86,7 @@ func TestDrain(t *testing.T) {
 	e := newWorld(t).start(t, "")
 	const size = 24 << 20
 	out := filepath.Join(t.TempDir(), "download")
-	cmd := exec.Command(os.Getenv(egretVar), "exec", "-q", "--proxy", "http://"+e.address["sidecar"], "--ca", e.world.file("ca/ca.pem"), "--",
+	cmd := exec.Command(os.Getenv(egretVar), "exec", "-q", "--proxy", "http://"+e.Address("sidecar"), "--ca", e.world.file("ca/ca.pem"), "--",
 		"curl", "-sSf", "--limit-rate", "8M", "-o", out, "https://echo.egret.test/bytes/25165824")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -100,9 +99,7 @@ func TestDrain(t *testing.T) {
 	if !started() {
 		t.Error("the download did not start")
 	}
-	if err := e.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Error(err)
-	}
+	e.Terminate()
 	e.closesItsDoor(t)
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the download was cut: %v", err)
@@ -111,12 +108,12 @@ func TestDrain(t *testing.T) {
 		t.Errorf("downloaded %v, %v; want %d bytes", info, err, size)
 	}
 	select {
-	case <-e.done:
+	case <-e.Done():
 	case <-time.After(10 * time.Second):
 		t.Error("egret does not end although nothing is in flight")
 	}
-	if !strings.Contains(e.logged(), `"msg":"drained","cut":0`) {
-		t.Errorf("egret's log does not say that nothing was cut:\n%s", e.logged())
+	if !strings.Contains(e.Log(), `"msg":"drained","cut":0`) {
+		t.Errorf("egret's log does not say that nothing was cut:\n%s", e.Log())
 	}
 }
 
@@ -124,7 +121,7 @@ func TestDrain(t *testing.T) {
 func (e *egret) closesItsDoor(t *testing.T) {
 	t.Helper()
 	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		c, err := net.Dial("tcp", e.address["sidecar"])
+		c, err := net.Dial("tcp", e.Address("sidecar"))
 		if err != nil {
 			return
 		}

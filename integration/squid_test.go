@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The egret authors
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build integration
+//go:build integration && linux
 
 package integration
 
@@ -120,7 +120,7 @@ func TestCorporateProxy(t *testing.T) {
 	if !strings.Contains(got.stdout, "policy; reason=path_not_allowed") || len(w.arrivals.take()) != 0 {
 		t.Errorf("not refused\n%s", got.all())
 	}
-	e.stop(t)
+	e.Stop()
 	access := s.text("access.log")
 	if !strings.Contains(access, "CONNECT corporate.egret.test:"+port+" egret ") || strings.Contains(access, "/public") {
 		t.Errorf("squid's log is not that of one tunnel of egret's user:\n%s", access)

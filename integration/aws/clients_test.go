@@ -87,7 +87,7 @@ func placeholders() []string {
 // run runs a client through egret.
 func (e *egret) run(t *testing.T, limit time.Duration, argv ...string) (code int, out string) {
 	t.Helper()
-	return runProgram(t, limit, append(placeholders(), "HTTPS_PROXY=http://"+e.address, "AWS_CA_BUNDLE="+e.world.file("ca/ca.pem")), argv...)
+	return runProgram(t, limit, append(placeholders(), "HTTPS_PROXY=http://"+e.proxy(), "AWS_CA_BUNDLE="+e.world.file("ca/ca.pem")), argv...)
 }
 
 func runProgram(t *testing.T, limit time.Duration, env []string, argv ...string) (int, string) {
@@ -119,7 +119,7 @@ func (e *egret) client(t *testing.T) *http.Client {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(text)
 	tr := &http.Transport{
-		Proxy:           http.ProxyURL(&url.URL{Scheme: "http", Host: e.address}),
+		Proxy:           http.ProxyURL(&url.URL{Scheme: "http", Host: e.proxy()}),
 		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
 	}
 	t.Cleanup(tr.CloseIdleConnections)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/egret-proxy/egret/integration/internal/program"
 )
 
 // What TestMain leaves to the tests.
@@ -49,13 +51,11 @@ func run(m *testing.M) int {
 // build makes the programs, while there is still a network to download modules from.
 func build(dir string) error {
 	egret := filepath.Join(dir, "egret")
-	cmd := exec.Command("go", "build", "-o", egret, "../../cmd/egret")
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("build egret: %w", err)
+	if err := program.BuildEgret(egret); err != nil {
+		return err
 	}
 	if os.Getenv(vgwVar) == "" {
-		cmd = exec.Command("../build/versitygw.sh")
+		cmd := exec.Command("../build/versitygw.sh")
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
 		if err != nil {

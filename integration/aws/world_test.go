@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"net"
 	"os"
@@ -26,6 +25,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/egret-proxy/egret/identity/embedded"
+	"github.com/egret-proxy/egret/integration/internal/program"
 	"github.com/egret-proxy/egret/internal/saas"
 )
 
@@ -142,19 +142,14 @@ func (w *world) writePair(t *testing.T, name string, c *tls.Certificate) (cert, 
 // freePort is not taken by anybody else: the namespace is ours.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return "127.0.0.1:" + itoa(program.FreePort(t))
 }
 
 // serve runs a server until the test ends, and waits until it listens.
 func (w *world) serve(t *testing.T, address string, env []string, argv ...string) {
 	t.Helper()
 	cmd := exec.Command(argv[0], argv[1:]...)
-	var log syncBuffer
+	var log program.Log
 	cmd.Stdout, cmd.Stderr, cmd.Env = &log, &log, append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -164,7 +159,7 @@ func (w *world) serve(t *testing.T, address string, env []string, argv ...string
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("%s:\n%s", filepath.Base(argv[0]), tail(log.String(), 6000))
+			t.Logf("%s:\n%s", filepath.Base(argv[0]), program.Tail(log.String()))
 		}
 	})
 	for end := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -179,96 +174,35 @@ func (w *world) serve(t *testing.T, address string, env []string, argv ...string
 	}
 }
 
-func tail(s string, n int) string { return s[max(0, len(s)-n):] }
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // egret is a running `egret run`.
 type egret struct {
-	world   *world
-	cmd     *exec.Cmd
-	address string
-	log     syncBuffer
+	*program.Egret
+	world *world
 }
 
-// start runs egret with the world's files until the test ends.
+// start runs egret with the world's files until the test ends, and looks for secrets in all
+// that it wrote.
 func (w *world) start(t *testing.T) *egret {
 	t.Helper()
 	w.values["WorkloadAPI"] = w.api
 	w.render(t, "egret.yaml")
-	e := &egret{world: w}
-	e.cmd = exec.Command(os.Getenv(egretVar), "run", "-c", w.file("egret.yaml"))
-	e.cmd.Dir, e.cmd.Stderr = w.dir, &e.log
-	e.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := e.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.stop(t) })
-	for end := time.Now().Add(20 * time.Second); !e.ready(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("egret is not ready:\n%s", e.log.String())
+	cmd := exec.Command(os.Getenv(egretVar), "run", "-c", w.file("egret.yaml"))
+	cmd.Dir = w.dir
+	e := &egret{program.Run(t, cmd), w}
+	t.Cleanup(func() {
+		if e.Stop(); e.Reveals(w.secrets...) {
+			t.Error("MUST C9: egret wrote down a secret key")
 		}
-	}
+	})
 	return e
 }
 
-func (e *egret) ready() bool {
-	ready := false
-	for line := range strings.Lines(e.log.String()) {
-		var l struct{ Msg, Address string }
-		if json.Unmarshal([]byte(line), &l) != nil {
-			continue
-		}
-		if l.Msg == "listening" && l.Address != "" {
-			e.address = l.Address
-		}
-		ready = ready || l.Msg == "ready"
-	}
-	return ready
-}
-
-// stop ends egret and looks for secrets in all that it wrote.
-func (e *egret) stop(t *testing.T) {
-	t.Helper()
-	_ = e.cmd.Process.Signal(syscall.SIGTERM)
-	late := time.AfterFunc(30*time.Second, func() { _ = e.cmd.Process.Kill() })
-	defer late.Stop()
-	if err := e.cmd.Wait(); err != nil {
-		t.Errorf("egret: %v", err)
-	}
-	text, err := os.ReadFile(e.world.file("audit.jsonl"))
-	if err != nil {
-		t.Error(err)
-	}
-	for _, s := range e.world.secrets {
-		if strings.Contains(string(text)+e.log.String(), s) {
-			t.Error("egret wrote down a secret key")
-		}
-	}
-	if t.Failed() {
-		t.Logf("egret's log:\n%s\nits records:\n%s", tail(e.log.String(), 6000), tail(string(text), 6000))
-	}
-}
+func (e *egret) proxy() string { return e.Address("sidecar") }
 
 // memory returns egret's resident set in KiB: now, and the most that it ever was.
 func (e *egret) memory(t *testing.T) (now, most int) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("/proc", itoa(e.cmd.Process.Pid), "status"))
+	text, err := os.ReadFile(filepath.Join("/proc", itoa(e.Pid()), "status"))
 	if err != nil {
 		t.Fatal(err)
 	}

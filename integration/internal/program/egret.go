@@ -143,6 +143,9 @@ func (e *Egret) Reveals(secrets ...string) bool {
 // Pid is that of the process.
 func (e *Egret) Pid() int { return e.cmd.Process.Pid }
 
+// Terminate asks egret to end, and does not wait.
+func (e *Egret) Terminate() { _ = e.cmd.Process.Signal(syscall.SIGTERM) }
+
 // Done is closed when egret has ended.
 func (e *Egret) Done() <-chan struct{} { return e.done }
 
@@ -151,7 +154,7 @@ func (e *Egret) Done() <-chan struct{} { return e.done }
 func (e *Egret) Stop() { e.once.Do(e.stop) }
 
 func (e *Egret) stop() {
-	_ = e.cmd.Process.Signal(syscall.SIGTERM)
+	e.Terminate()
 	late := time.AfterFunc(endTime, func() { _ = e.cmd.Process.Kill() })
 	<-e.done
 	err := e.cmd.Wait()
