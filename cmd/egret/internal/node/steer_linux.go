@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -75,8 +76,17 @@ type steerAddr string
 func (a steerAddr) Network() string { return "steer" }
 func (a steerAddr) String() string  { return "steer://" + string(a) }
 
-// run serves pods until ctx ends, and all that have connected by then are known.
+// identityWait bounds how long pods are not served for want of egret's identity. After it
+// they are, and every caller is refused with the reason: the pods that SPIRE is made of may
+// be among those that start only when egret serves them.
+const identityWait = 10 * time.Second
+
+// run serves pods until ctx ends, and all that have connected by then are known. What has
+// connected while there was no egret waits in the sockets until callers can be known.
 func (s *steered) run(ctx context.Context) {
+	wait, cancel := context.WithTimeout(ctx, identityWait)
+	_, _ = s.node.Identity(wait) // announce tells why there is none
+	cancel()
 	s.from.Run(ctx)
 	s.leaving.Wait()
 }
