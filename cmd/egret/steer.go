@@ -150,18 +150,22 @@ func printPods(w io.Writer, pods []steering.Pod) error {
 // printSources tells of each whether it is in step.
 func printSources(w io.Writer, sources []steering.Source) error {
 	for _, s := range sources {
-		what := fmt.Sprintf("in step with %s since %s, looked at on its events and every %gs", s.Runtime, s.Since.Format(time.RFC3339), s.Every)
-		switch {
-		case s.Away():
-			what = fmt.Sprintf("away since %s, what is captured stays so, new pods are not found: %s", s.Since.Format(time.RFC3339), s.Error)
-		case s.State == "polled":
-			what = fmt.Sprintf("in step with %s since %s, looked at every %gs", s.Runtime, s.Since.Format(time.RFC3339), s.Every)
-		}
-		if _, err := fmt.Fprintf(w, "%s %s: %s\n", s.Kind, escape.Terminal(s.Address), escape.Terminal(what)); err != nil {
+		if _, err := fmt.Fprintf(w, "%s %s: %s\n", s.Kind, escape.Terminal(s.Address), escape.Terminal(standing(s))); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func standing(s steering.Source) string {
+	since := s.Since.UTC().Format(time.RFC3339)
+	switch {
+	case s.Away():
+		return fmt.Sprintf("away since %s, what is captured stays so, new pods are not found: %s", since, s.Error)
+	case s.State == "events":
+		return fmt.Sprintf("in step with %s since %s, looked at on its events and every %gs", s.Runtime, since, s.Every)
+	}
+	return fmt.Sprintf("in step with %s since %s, looked at every %gs", s.Runtime, since, s.Every)
 }
 
 // uid is that of egret run, which must not be the one that enters namespaces.

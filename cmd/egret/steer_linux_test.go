@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/egret-proxy/egret/cmd/egret/internal/steering"
 	"github.com/egret-proxy/egret/internal/ops"
 )
 
@@ -48,6 +49,33 @@ func TestSteerError(t *testing.T) {
 		if got := steerError(tc.err); got.Error() != tc.want.Error() {
 			t.Errorf("%v", got)
 		}
+	}
+}
+
+func TestPrintSources(t *testing.T) {
+	t.Parallel()
+	since := time.Date(2026, 11, 22, 6, 0, 0, 0, time.UTC)
+	for want, s := range map[string]steering.Source{
+		"in step with containerd v2.2.0 since 2026-11-22T06:00:00Z, looked at on its events and every 5s": {State: "events", Runtime: "containerd v2.2.0", Every: 5},
+		"in step with containerd 1.6.20 since 2026-11-22T06:00:00Z, looked at every 1s":                   {State: "polled", Runtime: "containerd 1.6.20", Every: 1},
+		`away since 2026-11-22T06:00:00Z, what is captured stays so, new pods are not found: a\x1bb`:      {State: "away", Error: "a\x1bb"},
+	} {
+		s.Kind, s.Address, s.Since = "cri", "unix:///run/x", since
+		var b bytes.Buffer
+		if err := printSources(&b, []steering.Source{s}); err != nil || b.String() != "cri unix:///run/x: "+want+"\n" {
+			t.Errorf("%v, %s", err, b.String())
+		}
+	}
+}
+
+// TestSourcesThatExclude: each pod would be found twice.
+func TestSourcesThatExclude(t *testing.T) {
+	t.Parallel()
+	cmd := newSteerCommand()
+	cmd.SetArgs([]string{"--namespaces", "/run/netns", "--cri", "unix:///run/containerd/containerd.sock"})
+	cmd.SilenceUsage, cmd.SilenceErrors = true, true
+	if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), "[cri namespaces]") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -70,6 +70,7 @@ func (r *runtimePods) add(ctx context.Context, box cri.Sandbox) error {
 		return errors.Join(err, ns.Close())
 	}
 	if r.isOver(p.Key) {
+		r.state.forget(p.Key)
 		return errors.Join(errOver, ns.Close())
 	}
 	return r.m.Add(ctx, p, ns)

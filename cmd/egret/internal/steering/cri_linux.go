@@ -191,10 +191,8 @@ func (r *runtimePods) look(ctx context.Context) error {
 	for _, id := range r.missing(there) {
 		g.Go(func() error { r.leave(ctx, id); return nil })
 	}
-	for _, id := range ids {
-		if !r.known(id) {
-			g.Go(func() error { r.admit(ctx, id); return nil })
-		}
+	for _, id := range r.due(ids) {
+		g.Go(func() error { r.admit(ctx, id); return nil })
 	}
 	return g.Wait()
 }
@@ -230,18 +228,30 @@ func (r *runtimePods) leave(ctx context.Context, id string) {
 	delete(r.have, id)
 }
 
-// known reports whether there is nothing to do about a sandbox.
-func (r *runtimePods) known(id string) bool {
+// due are those of which something is to be done: new ones, as far as there is room for
+// them, and those that may be steered by now.
+func (r *runtimePods) due(ids []string) (out []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	x := r.have[id]
-	switch {
-	case r.ended[id]:
-		return true
-	case x == nil:
-		return len(r.have) >= maxSandboxes
-	case x.fault == "":
-		return !r.m.Blocked(id)
+	room := maxSandboxes - len(r.have)
+	for _, id := range ids {
+		x := r.have[id]
+		switch {
+		case r.ended[id]:
+		case x == nil && room > 0:
+			room--
+			out = append(out, id)
+		case x != nil && r.again(id, x):
+			out = append(out, id)
+		}
 	}
-	return x.final || time.Since(x.tried) < r.pace.retry
+	return out
+}
+
+// again reports whether to try once more. The caller holds r.mu.
+func (r *runtimePods) again(id string, x *sandbox) bool {
+	if x.fault == "" {
+		return r.m.Blocked(id) && time.Since(x.tried) >= r.pace.retry
+	}
+	return !x.final && time.Since(x.tried) >= r.pace.retry
 }

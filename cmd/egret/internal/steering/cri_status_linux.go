@@ -79,8 +79,8 @@ func (r *runtimePods) over(id string) {
 	}
 }
 
-// again forgets that.
-func (r *runtimePods) again(id string) {
+// comes forgets that: the CNI plugin has told of it anew.
+func (r *runtimePods) comes(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.ended, id)

@@ -183,7 +183,7 @@ func (s *Steering) handleAdd(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if s.runtime != nil {
-		s.runtime.again(ask.Key)
+		s.runtime.comes(ask.Key)
 	}
 	err := s.state.keep(ask) // first: what is captured must be found again
 	if err == nil {
