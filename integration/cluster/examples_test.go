@@ -81,10 +81,12 @@ func (w *world) lay(example string, edit ...string) {
 	files["egret.yaml"] = []byte(strings.NewReplacer(edit...).Replace(string(files["egret.yaml"])))
 	files["secrets/qase-token"] = []byte(w.out.dashboard.Reveal() + "\n")
 	files["secrets/pagerduty-client-secret"] = []byte("never-used\n")
+	base := filepath.Join("examples", example, "base")
 	for name, text := range files {
-		w.write(filepath.Join("examples", example, "base", name), string(text))
+		w.write(filepath.Join(base, name), string(text))
 	}
-	w.run("cp", "-r", w.file("once/issuer"), w.file("once/trust"), w.file(filepath.Join("examples", example, "base")))
+	w.run("cp", "-r", w.file("once/issuer"), w.file("once/trust"), w.file(base))
+	w.inFolder(base, w.file("egret.bin"), "check", "-c", "egret.yaml")
 }
 
 // manifests are the names of the examples' own.
