@@ -102,3 +102,22 @@ func mergeMeshes(a, b []Mesh) []Mesh {
 	}
 	return a
 }
+
+// MeshByPorts tells of a mesh whose proxy listens in this network namespace, for those who
+// may not look at rules: a pair of ports that its proxy has and hardly anybody else.
+func MeshByPorts(listening []uint16) []Mesh {
+	var out []Mesh
+	for _, p := range []struct {
+		kind  MeshKind
+		ports []uint16
+	}{
+		{IstioAmbient, []uint16{15001, 15006, 15008}},
+		{IstioSidecar, []uint16{15001, 15006}},
+		{Linkerd, []uint16{4140, 4143}},
+	} {
+		if !slices.ContainsFunc(p.ports, func(x uint16) bool { return !slices.Contains(listening, x) }) {
+			out = mergeMeshes(out, []Mesh{{p.kind, "ports " + joinPorts(p.ports, ", ") + " are listened on"}})
+		}
+	}
+	return out
+}

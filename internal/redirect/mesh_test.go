@@ -85,3 +85,21 @@ func FuzzMeshes(f *testing.F) {
 		}
 	})
 }
+
+func TestMeshByPorts(t *testing.T) {
+	for name, x := range map[string]struct {
+		ports []uint16
+		want  []MeshKind
+	}{
+		"nothing":       {nil, nil},
+		"one of two":    {[]uint16{15001, 4143, 443}, nil},
+		"Envoy":         {[]uint16{15006, 15090, 15001}, []MeshKind{IstioSidecar}},
+		"ztunnel":       {[]uint16{15008, 15006, 15001}, []MeshKind{IstioAmbient}},
+		"linkerd-proxy": {[]uint16{4143, 4140}, []MeshKind{Linkerd}},
+	} {
+		got := MeshByPorts(x.ports)
+		if len(got) != len(x.want) || len(got) == 1 && got[0].Kind != x.want[0] {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/egret-proxy/egret/config"
 	"github.com/egret-proxy/egret/identity/process"
+	"github.com/egret-proxy/egret/internal/redirect"
 )
 
 // Level is how well something is.
@@ -50,6 +51,10 @@ type Options struct {
 	// PID is the process that is asked about at listeners that identify by process; 0:
 	// this one, as it is now.
 	PID int
+	// Firewall looks at the rules of this network namespace, and Listening at the ports that
+	// are listened on in it; nil: at the true ones.
+	Firewall  func(context.Context) (redirect.Found, error)
+	Listening func() []uint16
 	// IsWorkload says whether an ID is a Workload of the policy; nil: every one is.
 	IsWorkload func(spiffeid.ID) bool
 }
@@ -89,6 +94,12 @@ func Examine(ctx context.Context, o Options) []Finding {
 	if o.IsWorkload == nil {
 		o.IsWorkload = func(spiffeid.ID) bool { return true }
 	}
+	if o.Firewall == nil {
+		o.Firewall = firewall
+	}
+	if o.Listening == nil {
+		o.Listening = listening
+	}
 	e := &examination{Options: o}
 	src, stop := e.identity(ctx)
 	defer stop()
@@ -99,6 +110,7 @@ func Examine(ctx context.Context, o Options) []Finding {
 	e.clientTrust()
 	e.kernel()
 	e.network()
+	e.capture(ctx)
 	for _, l := range e.Config.Listeners {
 		e.listener(l)
 		e.caller(ctx, l, src)

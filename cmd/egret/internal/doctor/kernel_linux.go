@@ -6,6 +6,7 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 
@@ -138,4 +139,22 @@ func connected(s subject, tcp bool) (identity.Process, func(), error) {
 	}
 	p.PIDFD = fd
 	return p, func() { _ = unix.Close(fd) }, nil
+}
+
+// maxTable bounds what is read of a table of sockets.
+const maxTable = 8 << 20
+
+// listening are the TCP ports that are listened on in this network namespace.
+func listening() []uint16 {
+	var out []uint16
+	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		f, err := os.Open(name)
+		if err != nil {
+			continue
+		}
+		text, _ := io.ReadAll(io.LimitReader(f, maxTable))
+		_ = f.Close()
+		out = append(out, listeningIn(string(text))...)
+	}
+	return out
 }
