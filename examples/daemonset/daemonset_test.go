@@ -7,6 +7,7 @@ package daemonset
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -60,6 +61,30 @@ func TestMUST_P1_PrivilegesOfTheManifest(t *testing.T) {
 	settings, err := os.ReadFile("egret.yaml")
 	if err != nil || !strings.Contains(string(settings), "address: steer:///run/egret-steer/steer.sock") {
 		t.Errorf("%v: egret.yaml does not name the socket of egret steer", err)
+	}
+}
+
+// TestMUST_P1_TheRuntimesSocketIsForSteer: the patch meets the container that it is meant for,
+// and without the patch nobody has the socket.
+func TestMUST_P1_TheRuntimesSocketIsForSteer(t *testing.T) {
+	manifest, err1 := os.ReadFile("daemonset.yaml")
+	patch, err2 := os.ReadFile("cri.yaml")
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	_, containers, _ := strings.Cut(string(manifest), "\n      containers:")
+	if !strings.HasPrefix(containers, "\n        - name: steer\n") || strings.Contains(string(manifest), "containerd.sock") {
+		t.Error("steer is not the first container, or the socket is mounted by default")
+	}
+	for line := range strings.Lines(string(patch)) {
+		if !strings.HasPrefix(line, "#") && strings.Contains(line, "/containers/") && !strings.Contains(line, "/containers/0/") {
+			t.Errorf("it is for another container: %s", line)
+		}
+	}
+	for _, want := range []string{"value: --cri}", `value: "unix:///run/containerd/containerd.sock"}`, "mountPath: /run/containerd, readOnly: true}", "hostPath: {path: /run/containerd, type: Directory}"} {
+		if !strings.Contains(string(patch), want) {
+			t.Errorf("%s is missing", want)
+		}
 	}
 }
 
