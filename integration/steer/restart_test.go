@@ -210,10 +210,16 @@ func (w *world) onNode(t *testing.T, argv ...string) string {
 // connections are not served by itself: they are refused at once, counted, and told; other
 // namespaces are served, though nothing can leave for them.
 func TestLoop(t *testing.T) {
+	for _, mode := range []string{"redirect", "tproxy"} {
+		t.Run(mode, func(t *testing.T) { loop(t, mode) })
+	}
+}
+
+func loop(t *testing.T, mode string) {
 	w := newWorld(t)
 	w.pods[0].mount(t)
 	bind(t, "/run/netns/"+w.host, w.file("netns/node"))
-	outside := w.start(t, "steering", w.out, w.steer(w.folder()...)...)
+	outside := w.start(t, "steering", w.out, w.steer(append(w.folder(), "--mode", mode)...)...)
 	w.runEgret(t)
 	waitFor(t, "the loop is refused", func() bool { return strings.Contains(w.listed(t)["node"], "is the one that egret run itself is in") })
 	waitFor(t, "the other is served", func() bool { return w.listed(t)["pod0"] == "served" })
