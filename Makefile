@@ -40,14 +40,16 @@ demo: build ## the whole story on this machine, nothing to configure
 
 # The race detector allocates too: the ceilings of allocations are tested without it.
 .PHONY: test
-test: ## vet and all tests, a few minutes, nothing but Go; those of bench/ need a quiet machine: go test ./bench/...
+test: ## vet and all tests, a few minutes, nothing but Go; of bench/ a short form, all of it with go test ./bench/...
 	$(GO) vet ./...
 ifeq ($(HAVE_CC),yes)
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(PACKAGES)
 	CGO_ENABLED=0 $(GO) test -run '^TestAllocations' ./proxy
+	CGO_ENABLED=0 $(GO) test -short ./bench
 else
 	@echo "no C compiler ($$($(GO) env CC)): testing without the race detector"
 	CGO_ENABLED=0 $(GO) test -timeout 10m $(PACKAGES)
+	CGO_ENABLED=0 $(GO) test -short ./bench
 endif
 
 .PHONY: integration
@@ -64,12 +66,16 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	done
 
 .PHONY: bench
-bench: ## egret against direct requests and goproxy, under 5 minutes (Linux); writes bench/results/tmp
-	$(GO) run ./bench run $(BENCHFLAGS)
+bench: ## egret against direct requests, nginx and goproxy, under 5 minutes (Linux); writes bench/results/tmp
+	$(GO) run ./bench run -window 1s $(BENCHFLAGS)
+
+.PHONY: bench-packages
+bench-packages: ## install the peers that bench-full is made against (Debian, root)
+	sh bench/install.sh
 
 .PHONY: bench-full
-bench-full: ## all of it, long: loads, growth, steps; one report in bench/results (Linux, a quiet machine)
-	$(GO) run ./bench run -rounds 9 -window 3s -out bench/results/tmp $(BENCHFLAGS)
+bench-full: ## all of it, long: every load, peers that are installed, growth, steps; one report in bench/results (Linux, a quiet machine)
+	$(GO) run ./bench run -full -rounds 7 -window 2s -out bench/results/tmp $(BENCHFLAGS)
 	$(GO) run ./bench growth -name growth -out bench/results/tmp
 	$(GO) run ./bench steps -name steps -out bench/results/tmp
 	$(GO) run ./bench report -out bench/results bench/results/tmp/$$(date -u +%F).json bench/results/tmp/growth.json bench/results/tmp/steps.json

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -24,6 +25,7 @@ func originVerb(ctx context.Context, args []string, std streams) error {
 	address := f.String("address", "127.0.0.1:0", "where to listen")
 	cert := f.String("cert", "", "PEM `file` of the certificate")
 	key := f.String("key", "", "PEM `file` of its key")
+	rpc := f.String("grpc", "", "where to serve gRPC; default: nowhere")
 	token := f.String("token-file", "", "`file` with the credential that requests must have")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -36,16 +38,36 @@ func originVerb(ctx context.Context, args []string, std streams) error {
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", *address)
-	if err != nil {
-		return err
+	return serve(ctx, origin.New(strings.TrimSpace(string(secret))), pair, []string{*address, *rpc}, std.out)
+}
+
+// serve listens at the addresses for HTTPS and, if there is one, for gRPC, and says
+// where.
+func serve(ctx context.Context, o *origin.Origin, pair tls.Certificate, addresses []string, out io.Writer) error {
+	said := "listening"
+	var listeners []net.Listener
+	for _, a := range addresses {
+		if a == "" {
+			continue
+		}
+		l, err := net.Listen("tcp", a)
+		if err != nil {
+			return err
+		}
+		listeners = append(listeners, l)
+		said += " " + l.Addr().String()
 	}
-	s := origin.New(strings.TrimSpace(string(secret))).Server(pair)
+	s := o.Server(pair)
 	context.AfterFunc(ctx, func() { _ = s.Close() })
-	if _, err := fmt.Fprintf(std.out, "listening %s\n", l.Addr()); err != nil {
+	if len(listeners) > 1 {
+		g := o.GRPCServer(pair)
+		context.AfterFunc(ctx, g.Stop)
+		go func() { _ = g.Serve(listeners[1]) }() // ends with Stop; the load would show any other end
+	}
+	if _, err := fmt.Fprintln(out, said); err != nil {
 		return err
 	}
-	if err := s.ServeTLS(l, "", ""); ctx.Err() == nil {
+	if err := s.ServeTLS(listeners[0], "", ""); ctx.Err() == nil {
 		return err
 	}
 	return nil

@@ -15,6 +15,12 @@ func ProcessCPU(int) (time.Duration, error) {
 	return 0, errors.ErrUnsupported
 }
 
+// TreeCPU is known on Linux only.
+func TreeCPU(int) (map[int]time.Duration, error) { return nil, errors.ErrUnsupported }
+
+// TreeMemory is known on Linux only.
+func TreeMemory(int) (int64, error) { return 0, errors.ErrUnsupported }
+
 // MachineUsage is known on Linux only.
 func MachineUsage() (Usage, bool) { return Usage{}, false }
 

@@ -5,7 +5,7 @@ package load
 
 import (
 	"context"
-	"net/http"
+	"crypto/tls"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -17,7 +17,8 @@ import (
 
 // crew is the workers of one load; each has one request in flight at a time.
 type crew struct {
-	c         *clients
+	d         *door
+	callers   []caller // one for each connection; none where every request has its own
 	workers   []*worker
 	done      sync.WaitGroup
 	measuring atomic.Bool
@@ -26,28 +27,47 @@ type crew struct {
 
 // worker keeps its own counters, so that counting costs no shared cache line.
 type worker struct {
-	transport *http.Transport // nil: a new one for every request
-	buf       []byte
-	requests  atomic.Int64
-	bytes     atomic.Int64
-	errors    int64
-	err       error
-	latency   hist.Histogram
-	_         [64]byte
+	caller   caller                 // nil: a new one for every request
+	sessions tls.ClientSessionCache // nil: no TLS session is resumed
+	buf      []byte
+	requests atomic.Int64
+	bytes    atomic.Int64
+	errors   int64
+	err      error
+	latency  hist.Histogram
+	_        [64]byte
 }
 
-func newCrew(c *clients) *crew {
-	cr := &crew{c: c}
-	for i := range c.spec.Conns {
-		for range c.spec.Streams {
-			w := &worker{buf: make([]byte, 64<<10)}
-			if !c.spec.Fresh {
-				w.transport = c.each[i]
+func newWorker() *worker { return &worker{buf: make([]byte, 64<<10)} }
+
+func newCrew(d *door) (*crew, error) {
+	cr := &crew{d: d}
+	for range d.spec.Conns {
+		var c caller
+		if !d.spec.Fresh {
+			var err error
+			if c, err = d.open(context.Background(), nil); err != nil {
+				cr.close()
+				return nil, err
+			}
+			cr.callers = append(cr.callers, c)
+		}
+		for range d.spec.Streams {
+			w := newWorker()
+			w.caller = c
+			if d.spec.Resume {
+				w.sessions = tls.NewLRUClientSessionCache(1)
 			}
 			cr.workers = append(cr.workers, w)
 		}
 	}
-	return cr
+	return cr, nil
+}
+
+func (cr *crew) close() {
+	for _, c := range cr.callers {
+		c.close()
+	}
 }
 
 // prime opens every connection with one request, so that a hundred streams that start
@@ -55,14 +75,14 @@ func newCrew(c *clients) *crew {
 // again when it is counted.
 func (cr *crew) prime(ctx context.Context) {
 	var open sync.WaitGroup
-	for _, t := range cr.c.each {
-		open.Go(func() { _ = cr.c.get(ctx, t, &worker{buf: make([]byte, 64<<10)}) })
+	for _, c := range cr.callers {
+		open.Go(func() { _ = c.call(ctx, newWorker()) })
 	}
 	open.Wait()
 }
 
 func (cr *crew) start(ctx context.Context) {
-	if cr.c.spec.Rate > 0 {
+	if cr.d.spec.Rate > 0 {
 		cr.open(ctx)
 		return
 	}
@@ -86,7 +106,7 @@ func (cr *crew) open(ctx context.Context) {
 		defer close(due)
 		start := time.Now()
 		for k := 0; !cr.stop.Load() && ctx.Err() == nil; k++ {
-			at := start.Add(time.Duration(float64(k) * float64(time.Second) / cr.c.spec.Rate))
+			at := start.Add(time.Duration(float64(k) * float64(time.Second) / cr.d.spec.Rate))
 			host.SleepUntil(at)
 			select {
 			case due <- at:
@@ -111,12 +131,7 @@ const pauseOnError = 5 * time.Millisecond
 
 // once makes one request; its latency counts from due.
 func (cr *crew) once(ctx context.Context, w *worker, due time.Time) {
-	t := w.transport
-	if t == nil {
-		t = cr.c.transport()
-		defer t.CloseIdleConnections()
-	}
-	err := cr.c.get(ctx, t, w)
+	err := cr.call(ctx, w)
 	switch {
 	case err == nil:
 		w.requests.Add(1)
@@ -133,7 +148,21 @@ func (cr *crew) once(ctx context.Context, w *worker, due time.Time) {
 	}
 }
 
-func (cr *crew) counts() (requests, bytes int64) {
+// call makes one request, on a connection of its own where the worker has none.
+func (cr *crew) call(ctx context.Context, w *worker) error {
+	c := w.caller
+	if c == nil {
+		var err error
+		if c, err = cr.d.open(ctx, w.sessions); err != nil {
+			return err
+		}
+		defer c.close()
+	}
+	return c.call(ctx, w)
+}
+
+func (cr *crew) counts(measuring bool) (requests, bytes int64) {
+	cr.measuring.Store(measuring)
 	for _, w := range cr.workers {
 		requests += w.requests.Load()
 		bytes += w.bytes.Load()
@@ -141,27 +170,14 @@ func (cr *crew) counts() (requests, bytes int64) {
 	return requests, bytes
 }
 
-// latency sums up all workers; only after they are done.
-func (cr *crew) latency() hist.Summary {
+// sum adds to a result what all workers saw; only after they are done.
+func (cr *crew) sum(r *Result) {
 	var all hist.Histogram
 	for _, w := range cr.workers {
 		all.Add(&w.latency)
-	}
-	return all.Summary()
-}
-
-func (cr *crew) errors() (n int64) {
-	for _, w := range cr.workers {
-		n += w.errors
-	}
-	return n
-}
-
-func (cr *crew) firstError() string {
-	for _, w := range cr.workers {
-		if w.err != nil {
-			return w.err.Error()
+		if r.Errors += w.errors; r.Error == "" && w.err != nil {
+			r.Error = w.err.Error()
 		}
 	}
-	return ""
+	r.Latency, r.Dials, r.Resumed = all.Summary(), cr.d.dials.Load(), cr.d.resumed.Load()
 }

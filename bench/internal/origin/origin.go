@@ -1,14 +1,17 @@
 // SPDX-FileCopyrightText: The egret authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package origin is the SaaS of the benchmarks: an HTTPS server that answers as many
-// bytes as the path asks for, refuses every request without the credential, and counts.
+// Package origin is the SaaS of the benchmark: over HTTPS it answers as many bytes as
+// the path asks for and takes as many as come, echoes WebSocket messages and serves a
+// small gRPC service, and it refuses whoever does not show the credential. So a proxy
+// that does not put it in cannot look fast.
 package origin
 
 import (
 	"crypto/subtle"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -21,9 +24,9 @@ import (
 
 // Counts are what an origin has seen since it was started.
 type Counts struct {
-	Connections int64 `json:"connections"`
-	Answered    int64 `json:"answered"` // with the credential
-	Refused     int64 `json:"refused"`  // without: answered 401
+	Connections int64 `json:"connections"` // of HTTP; those of gRPC are not counted
+	Answered    int64 `json:"answered"`    // with the credential: requests, calls, and messages of a WebSocket
+	Refused     int64 `json:"refused"`     // without: answered 401, or Unauthenticated
 }
 
 // Sub returns what was counted since an earlier time.
@@ -31,11 +34,16 @@ func (c Counts) Sub(earlier Counts) Counts {
 	return Counts{c.Connections - earlier.Connections, c.Answered - earlier.Answered, c.Refused - earlier.Refused}
 }
 
-// CountsPath answers the Counts as JSON, without being counted itself.
-const CountsPath = "/-/counts"
-
-// MaxBody bounds what a path can ask for.
-const MaxBody = 1 << 30
+const (
+	// CountsPath answers the Counts as JSON, without being counted itself.
+	CountsPath = "/-/counts"
+	// WebSocketPath is the last element of paths that are upgraded to an echo.
+	WebSocketPath = "ws"
+	// ReceivedHeader of an answer says how many bytes the request's body had.
+	ReceivedHeader = "Received"
+	// MaxBody bounds what a path can ask for.
+	MaxBody = 1 << 30
+)
 
 // Origin is the server's handler. Make it with New.
 type Origin struct {
@@ -54,27 +62,51 @@ func New(token string) *Origin {
 	return o
 }
 
-// ServeHTTP answers a path that ends in /N with N bytes.
+// allowed reports whether the values of Authorization are exactly the credential, and
+// counts those that are not.
+func (o *Origin) allowed(got []string) bool {
+	if len(got) == 1 && subtle.ConstantTimeCompare([]byte(got[0]), o.authorization) == 1 {
+		return true
+	}
+	o.refused.Add(1)
+	return false
+}
+
+// ServeHTTP reads the whole body of a request and answers a path that ends in /N with N
+// bytes; it upgrades one that ends in /ws.
 func (o *Origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	got := r.Header["Authorization"]
-	if len(got) != 1 || subtle.ConstantTimeCompare([]byte(got[0]), o.authorization) != 1 {
-		o.refused.Add(1)
+	if !o.allowed(r.Header["Authorization"]) {
 		http.Error(w, "no credential", http.StatusUnauthorized)
 		return
 	}
-	if r.URL.Path == CountsPath {
+	last := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	switch {
+	case r.URL.Path == CountsPath:
 		if err := json.NewEncoder(w).Encode(o.counts()); err != nil {
 			return // the client has gone
 		}
+	case last == WebSocketPath:
+		o.echo(w, r)
+	default:
+		o.answer(w, r, last)
+	}
+}
+
+func (o *Origin) answer(w http.ResponseWriter, r *http.Request, last string) {
+	size, err := strconv.Atoi(last)
+	if err != nil || size < 0 || size > MaxBody {
+		http.Error(w, "the path must end in /N, a number of bytes, or in /"+WebSocketPath, http.StatusBadRequest)
 		return
 	}
-	size, err := strconv.Atoi(r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:])
-	if err != nil || size < 0 || size > MaxBody {
-		http.Error(w, "the path must end in /N, a number of bytes", http.StatusBadRequest)
-		return
+	h := w.Header()
+	if r.ContentLength != 0 {
+		got, err := drain(r.Body)
+		if err != nil {
+			return // the client has gone
+		}
+		h.Set(ReceivedHeader, strconv.FormatInt(got, 10))
 	}
 	o.answered.Add(1)
-	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Content-Length", strconv.Itoa(size))
 	for size > 0 {
@@ -83,6 +115,21 @@ func (o *Origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		size -= n
+	}
+}
+
+// drain reads a body in large steps: io.Discard takes 8 KiB at a time.
+func drain(body io.Reader) (total int64, err error) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := body.Read(buf)
+		total += int64(n)
+		switch {
+		case errors.Is(err, io.EOF):
+			return total, nil
+		case err != nil:
+			return total, err
+		}
 	}
 }
 
@@ -95,7 +142,7 @@ func (o *Origin) Server(cert tls.Certificate) *http.Server {
 	return &http.Server{
 		Handler:           o,
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       5 * time.Minute,
+		IdleTimeout:       10 * time.Minute,
 		ErrorLog:          log.New(io.Discard, "", 0), // resets at the end of a window
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},

@@ -59,19 +59,29 @@ func sign(template *x509.Certificate, ca pair) (pair, error) {
 	return pair{cert, key}, err
 }
 
+// blocks are certificate and key as PEM.
+func (p pair) blocks() (cert, key []byte, err error) {
+	der, err := x509.MarshalPKCS8PrivateKey(p.key)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.cert.Raw}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// both is the key with its certificate behind it, as mitmproxy reads its CA.
+func (p pair) both() (string, error) {
+	cert, key, err := p.blocks()
+	return string(key) + string(cert), err
+}
+
 // write writes NAME.pem and NAME.key.
 func (p pair) write(dir, name string) error {
-	der, err := x509.MarshalPKCS8PrivateKey(p.key)
+	cert, key, err := p.blocks()
 	if err != nil {
 		return err
 	}
-	for file, block := range map[string]*pem.Block{
-		name + ".pem": {Type: "CERTIFICATE", Bytes: p.cert.Raw},
-		name + ".key": {Type: "PRIVATE KEY", Bytes: der},
-	} {
-		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			return err
-		}
+	if err := os.WriteFile(filepath.Join(dir, name+".pem"), cert, 0o600); err != nil {
+		return err
 	}
-	return nil
+	return os.WriteFile(filepath.Join(dir, name+".key"), key, 0o600)
 }

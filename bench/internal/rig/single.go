@@ -4,6 +4,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 )
@@ -13,8 +14,8 @@ const Domain = domain
 
 // Alone starts the origin and nothing else; whoever asks for it starts egret with Spawn.
 func Alone(ctx context.Context, o Options) (*Rig, error) {
-	r := &Rig{opt: o, address: map[string]string{}, pids: map[string]int{}}
-	if err := r.keys(ctx); err != nil {
+	r := newRig(o)
+	if err := r.keys(); err != nil {
 		return nil, err
 	}
 	if err := r.startOrigin(ctx); err != nil {
@@ -24,8 +25,18 @@ func Alone(ctx context.Context, o Options) (*Rig, error) {
 	return r, nil
 }
 
-// Address is where a target listens.
-func (r *Rig) Address(target string) string { return r.address[target] }
+// Address is where a target listens; empty if it does not run.
+func (r *Rig) Address(target string) string {
+	if target == Direct {
+		return r.address
+	}
+	i := r.instance(target)
+	if i == nil {
+		return ""
+	}
+	w := i.ways[target]
+	return cmp.Or(w.proxy, w.dial)
+}
 
 // File is the path of a file of the rig's, such as origin-ca.pem and token.
 func (r *Rig) File(name string) string { return r.file(name) }
@@ -35,12 +46,12 @@ type Program struct{ p *process }
 
 // Spawn starts a program in dir.
 func Spawn(ctx context.Context, dir, path string, args ...string) (Program, error) {
-	p, _, err := launch(ctx, dir, path, args...)
+	p, err := launch(ctx, command{dir: dir, argv: append([]string{path}, args...)})
 	return Program{p}, err
 }
 
 // PID is the process.
-func (p Program) PID() int { return p.p.cmd.Process.Pid }
+func (p Program) PID() int { return p.p.pid() }
 
 // Said is the end of what it wrote to standard error.
 func (p Program) Said() string { return p.p.said.String() }

@@ -3,11 +3,12 @@
 
 // Command goproxy is the peer that egret is measured against: goproxy's own MITM with
 // as little around it as possible. It knows no caller, asks no policy and writes no
-// record; it puts one header into every request.
+// record; it puts one header into every request. The CA has an ECDSA key, HTTP/2 is
+// spoken to clients, and the upstream's certificate is verified, as egret does.
 //
-// What can be set in its favour is: the certificate of a host is made once, the CA has
-// an ECDSA key, upstream connections are kept for all clients, HTTP/2 is spoken to
-// clients and upstream alike. The upstream's certificate is verified, as egret does.
+// What can be set in its favour is: the certificate of a host is made once, upstream
+// connections are kept for all clients, and HTTP/2 is spoken upstream too. With -plain
+// none of that is set, and goproxy is as it comes.
 package main
 
 import (
@@ -29,6 +30,8 @@ import (
 
 type options struct {
 	cert, key, roots, dial, authorization string
+
+	plain bool
 }
 
 func main() {
@@ -45,6 +48,7 @@ func parse(args []string) (o options, err error) {
 	f.StringVar(&o.roots, "roots", "", "PEM `file` that the upstream is verified with")
 	f.StringVar(&o.dial, "dial", "", "`address` to connect to instead of resolving")
 	f.StringVar(&o.authorization, "authorization", "", "`value` of the header that is put in")
+	f.BoolVar(&o.plain, "plain", false, "goproxy's own certificates and transport, as they come")
 	return o, f.Parse(args)
 }
 
@@ -84,13 +88,27 @@ func newProxy(o options) (*goproxy.ProxyHttpServer, error) {
 	p := goproxy.NewProxyHttpServer()
 	p.Logger = log.New(io.Discard, "", 0)
 	p.AllowHTTP2 = true
-	p.CertStore = &store{certs: map[string]*tls.Certificate{}}
 	mitm := &goproxy.ConnectAction{Action: goproxy.ConnectMitm, TLSConfig: goproxy.TLSConfigFromCA(&ca)}
 	p.OnRequest().HandleConnect(goproxy.FuncHttpsHandler(func(host string, _ *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
 		return mitm, host
 	}))
+	if o.plain {
+		p.Tr.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+		p.Tr.DialContext, p.Tr.Proxy = dialer(o.dial), nil
+		p.OnRequest().DoFunc(header(o))
+		return p, nil
+	}
+	p.CertStore = &store{certs: map[string]*tls.Certificate{}}
 	p.OnRequest().DoFunc(inject(o, roots))
 	return p, nil
+}
+
+// header puts the header in.
+func header(o options) func(*http.Request, *goproxy.ProxyCtx) (*http.Request, *http.Response) {
+	return func(r *http.Request, _ *goproxy.ProxyCtx) (*http.Request, *http.Response) {
+		r.Header.Set("Authorization", o.authorization)
+		return r, nil
+	}
 }
 
 // inject puts the header in and sends the request over the protocol that it came in.
@@ -115,14 +133,19 @@ func upstream(o options, roots *x509.CertPool, http2 bool) goproxy.RoundTripper 
 	t := &http.Transport{
 		Protocols: protocols, DisableCompression: true, MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second,
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, network, o.dial)
-		},
+		DialContext:     dialer(o.dial),
 	}
 	return goproxy.RoundTripperFunc(func(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
 		return t.RoundTrip(r) //nolint:bodyclose // goproxy closes it
 	})
+}
+
+// dialer connects to one address, whatever is asked for.
+func dialer(address string) func(ctx context.Context, network, _ string) (net.Conn, error) {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, address)
+	}
 }
 
 // store makes the certificate of a host once.
