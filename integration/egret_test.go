@@ -14,12 +14,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/egret-proxy/egret/integration/internal/program"
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 )
 
 // egret is a running `egret run`.
 type egret struct {
-	*program.Egret
+	*testbed.Egret
 	world *world
 	read  int64 // of the audit file
 }
@@ -31,7 +31,7 @@ func (w *world) start(t *testing.T, upstreamProxy string) *egret {
 	w.render(t, "egret.yaml", map[string]any{"WorkloadAPI": w.workloadAPI, "UpstreamProxy": upstreamProxy})
 	cmd := exec.Command(os.Getenv(egretVar), "run", "-c", w.file("egret.yaml"))
 	cmd.Dir = w.dir
-	e := &egret{Egret: program.Run(t, cmd), world: w}
+	e := &egret{Egret: testbed.Run(t, cmd), world: w}
 	t.Cleanup(func() {
 		e.Stop()
 		e.holdsNoKey(t)

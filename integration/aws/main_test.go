@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/egret-proxy/egret/integration/internal/program"
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 )
 
 // What TestMain leaves to the tests.
@@ -51,7 +51,7 @@ func run(m *testing.M) int {
 // build makes the programs, while there is still a network to download modules from.
 func build(dir string) error {
 	egret := filepath.Join(dir, "egret")
-	if err := program.BuildEgret(egret); err != nil {
+	if err := testbed.BuildEgret(egret); err != nil {
 		return err
 	}
 	if os.Getenv(vgwVar) == "" {

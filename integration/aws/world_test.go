@@ -25,7 +25,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/egret-proxy/egret/identity/embedded"
-	"github.com/egret-proxy/egret/integration/internal/program"
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 	"github.com/egret-proxy/egret/internal/saas"
 )
 
@@ -142,14 +142,14 @@ func (w *world) writePair(t *testing.T, name string, c *tls.Certificate) (cert, 
 // freePort is not taken by anybody else: the namespace is ours.
 func freePort(t *testing.T) string {
 	t.Helper()
-	return "127.0.0.1:" + itoa(program.FreePort(t))
+	return "127.0.0.1:" + itoa(testbed.FreePort(t))
 }
 
 // serve runs a server until the test ends, and waits until it listens.
 func (w *world) serve(t *testing.T, address string, env []string, argv ...string) {
 	t.Helper()
 	cmd := exec.Command(argv[0], argv[1:]...)
-	var log program.Log
+	var log testbed.Log
 	cmd.Stdout, cmd.Stderr, cmd.Env = &log, &log, append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -159,7 +159,7 @@ func (w *world) serve(t *testing.T, address string, env []string, argv ...string
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("%s:\n%s", filepath.Base(argv[0]), program.Tail(log.String()))
+			t.Logf("%s:\n%s", filepath.Base(argv[0]), testbed.Tail(log.String()))
 		}
 	})
 	for end := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -176,7 +176,7 @@ func (w *world) serve(t *testing.T, address string, env []string, argv ...string
 
 // egret is a running `egret run`.
 type egret struct {
-	*program.Egret
+	*testbed.Egret
 	world *world
 }
 
@@ -188,7 +188,7 @@ func (w *world) start(t *testing.T) *egret {
 	w.render(t, "egret.yaml")
 	cmd := exec.Command(os.Getenv(egretVar), "run", "-c", w.file("egret.yaml"))
 	cmd.Dir = w.dir
-	e := &egret{program.Run(t, cmd), w}
+	e := &egret{testbed.Run(t, cmd), w}
 	t.Cleanup(func() {
 		if e.Stop(); e.Reveals(w.secrets...) {
 			t.Error("MUST C9: egret wrote down a secret key")

@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/egret-proxy/egret/integration/internal/program"
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 	"github.com/egret-proxy/egret/internal/saas"
 	"github.com/egret-proxy/egret/internal/secret"
 )
@@ -115,7 +115,7 @@ const (
 
 // service is a running egret with the API behind it.
 type service struct {
-	*program.Egret
+	*testbed.Egret
 	t    *testing.T
 	dir  string
 	echo *saas.Echo
@@ -126,7 +126,7 @@ func (w *world) egret(own string) *service {
 	s := &service{t: w.t, dir: w.t.TempDir(), echo: saas.NewEcho(saas.EchoConfig{})}
 	w.must(os.Chmod(s.dir, 0o700))
 	bin := filepath.Join(s.dir, "egret")
-	w.must(program.BuildEgret(bin))
+	w.must(testbed.BuildEgret(bin))
 	ca, err := saas.NewCA()
 	w.must(err)
 	up, err := saas.Listen(ca, saas.Host{Name: "api.example.com", Handler: s.echo})
@@ -142,7 +142,7 @@ func (w *world) egret(own string) *service {
 	}
 	cmd := exec.Command(bin, "run", "-c", filepath.Join(s.dir, "egret.yaml"))
 	cmd.Dir, cmd.Env = s.dir, []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + s.dir}
-	s.Egret = program.Run(w.t, cmd)
+	s.Egret = testbed.Run(w.t, cmd)
 	return s
 }
 

@@ -29,7 +29,7 @@ import (
 	"time"
 
 	"github.com/egret-proxy/egret/credential/kubernetes"
-	"github.com/egret-proxy/egret/integration/internal/program"
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 )
 
 // world is one API server with its etcd.
@@ -53,11 +53,11 @@ const ownAudience = "https://kubernetes.default.svc"
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	bin := program.Built(t, "../build/kube.sh")
+	bin := testbed.Built(t, "../build/kube.sh")
 	if _, err := exec.LookPath("etcd"); err != nil {
 		t.Skip("etcd is not here: apt-get install etcd-server")
 	}
-	w := &world{t: t, bin: bin, port: program.FreePort(t)}
+	w := &world{t: t, bin: bin, port: testbed.FreePort(t)}
 	var err error
 	if w.dir, err = os.MkdirTemp("", "egret-kube-"); err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func (w *world) stop(cmd **exec.Cmd) {
 
 func (w *world) startEtcd() (client string) {
 	w.t.Helper()
-	client, peer := fmt.Sprintf("http://127.0.0.1:%d", program.FreePort(w.t)), fmt.Sprintf("http://127.0.0.1:%d", program.FreePort(w.t))
+	client, peer := fmt.Sprintf("http://127.0.0.1:%d", testbed.FreePort(w.t)), fmt.Sprintf("http://127.0.0.1:%d", testbed.FreePort(w.t))
 	w.etcd = w.start("etcd", "etcd", "--data-dir="+w.file("etcd"), "--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer, "--unsafe-no-fsync")
 	w.await("etcd", func() bool {

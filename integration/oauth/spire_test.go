@@ -8,14 +8,14 @@ package oauth
 import (
 	"testing"
 
-	"github.com/egret-proxy/egret/integration/internal/program"
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 )
 
 // spireWorld has a SPIRE, whose one workload is the user of this test.
 func spireWorld(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
-	w.socket = program.StartSPIRE(t, "../spire/build.sh", w.file("spire"), workload.String()).Address()
+	w.socket = testbed.StartSPIRE(t, "../spire/build.sh", w.file("spire"), workload.String()).Address()
 	w.serveIssuer()
 	return w
 }

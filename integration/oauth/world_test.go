@@ -34,7 +34,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 
-	"github.com/egret-proxy/egret/integration/internal/program"
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 	"github.com/egret-proxy/egret/internal/saas"
 )
 
@@ -59,7 +59,7 @@ func main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bin := filepath.Join(dir, "egret")
-	if err := program.BuildEgret(bin); err != nil {
+	if err := testbed.BuildEgret(bin); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -82,7 +82,7 @@ type world struct {
 	mu    sync.Mutex
 	shown http.Header             // of the last request to the API
 	certs []*x509.Certificate     // of its connection
-	logs  map[string]*program.Log // by program
+	logs  map[string]*testbed.Log // by program
 }
 
 func newWorld(t *testing.T) *world {
@@ -92,7 +92,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	w := &world{t: t, dir: dir, logs: map[string]*program.Log{}}
+	w := &world{t: t, dir: dir, logs: map[string]*testbed.Log{}}
 	t.Cleanup(func() {
 		for name, log := range w.logs {
 			if t.Failed() {
@@ -120,7 +120,7 @@ func (w *world) write(name string, text []byte) {
 // start runs a program until the test ends, and returns its standard output.
 func (w *world) start(name string, cmd *exec.Cmd) io.Reader {
 	w.t.Helper()
-	log := &program.Log{}
+	log := &testbed.Log{}
 	w.logs[name] = log
 	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = w.dir, log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
@@ -160,7 +160,7 @@ func (w *world) last() (http.Header, []*x509.Certificate) {
 // serveIssuer starts oidc-provider, which trusts the bundles of the Workload API.
 func (w *world) serveIssuer() {
 	w.t.Helper()
-	folder := program.Built(w.t, "../build/oauth.sh")
+	folder := testbed.Built(w.t, "../build/oauth.sh")
 	script, err := os.ReadFile("node/server.mjs")
 	if err != nil {
 		w.t.Fatal(err)
@@ -284,7 +284,7 @@ func (w *world) active(token string) bool {
 
 // egret is a running `egret run`.
 type egret struct {
-	*program.Egret
+	*testbed.Egret
 	w *world
 }
 
@@ -315,13 +315,13 @@ func (w *world) run(provider string) *egret {
 	w.write("policy.yaml", fmt.Appendf(nil, policyText, apiHost, w.api.Listener.Addr(), w.file("roots.pem"), provider, w.asAddr, w.file("roots.pem"), workload))
 	cmd := exec.Command(os.Getenv(egretVar), "run", "-c", "egret.yaml")
 	cmd.Dir = w.dir
-	return &egret{program.Run(w.t, cmd), w}
+	return &egret{testbed.Run(w.t, cmd), w}
 }
 
 // curl asks the API through egret, and returns status and body.
 func (e *egret) curl() (status, body string) {
 	e.w.t.Helper()
-	return program.Curl(e.w.t, e.Address("apps"), e.w.file("ca.pem"), "https://"+apiHost+"/v2/items")
+	return testbed.Curl(e.w.t, e.Address("apps"), e.w.file("ca.pem"), "https://"+apiHost+"/v2/items")
 }
 
 const policyText = `apiVersion: egret.dev/v1alpha1

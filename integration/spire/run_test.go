@@ -30,9 +30,9 @@ func TestEgretRun(t *testing.T) {
 		}
 		at, process := `"listener":"`+l+`"`, `"evidence":"process"`
 		w.await("the records of "+l, func() bool {
-			return s.recorded(at, process, `"workload":"`+alice.String()+`"`, `"verdict":"allow"`) &&
-				s.recorded(at, process, `"workload":"`+bob.String()+`"`, `"reason":"no_policy"`) &&
-				s.recorded(at, `"reason":"svid_revoked"`, fmt.Sprint(carolUID))
+			return s.Recorded(at, process, `"workload":"`+alice.String()+`"`, `"verdict":"allow"`) &&
+				s.Recorded(at, process, `"workload":"`+bob.String()+`"`, `"reason":"no_policy"`) &&
+				s.Recorded(at, `"reason":"svid_revoked"`, fmt.Sprint(carolUID))
 		})
 	}
 	w.stop(&w.agent)

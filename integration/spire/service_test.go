@@ -6,36 +6,29 @@
 package spire
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 	"github.com/egret-proxy/egret/internal/saas"
 )
 
 // service is a running `egret run` with a listener for each way to ask the agent.
 type service struct {
-	t       *testing.T
-	dir     string // every user may read what clients trust
-	cmd     *exec.Cmd
-	done    chan struct{}
-	ready   chan struct{}
-	mu      sync.Mutex
-	log     bytes.Buffer
-	address map[string]string // by listener
-	uid     uint32
-	echo    *saas.Echo
+	*testbed.Egret
+	t    *testing.T
+	dir  string // every user may read what clients trust
+	uid  uint32
+	echo *saas.Echo
 }
 
 const settings = `listeners:
@@ -134,7 +127,7 @@ type setup struct {
 // egret builds the program, registers it and runs it until the test's end.
 func (w *world) egret(o setup) *service {
 	w.t.Helper()
-	s := &service{t: w.t, done: make(chan struct{}), ready: make(chan struct{}), address: map[string]string{}, uid: o.uid}
+	s := &service{t: w.t, uid: o.uid}
 	var err error
 	if s.dir, err = os.MkdirTemp("", "egret-run-"); err != nil {
 		w.t.Fatal(err)
@@ -144,22 +137,13 @@ func (w *world) egret(o setup) *service {
 		w.t.Fatal(err)
 	}
 	bin := s.file("egret")
-	if out, err := exec.Command("go", "build", fmt.Sprintf("-race=%t", raced), "-o", bin, "../../cmd/egret").CombinedOutput(); err != nil {
-		w.t.Fatalf("%v: %s", err, out)
+	if err := testbed.BuildEgret(bin, fmt.Sprintf("-race=%t", raced)); err != nil {
+		w.t.Fatal(err)
 	}
 	s.twin(w, o)
 	s.give()
 	w.entry(egret, uidSelector(o.uid), "unix:path:"+bin)
-	s.cmd = s.command("run")
-	out, err := s.cmd.StderrPipe()
-	if err == nil {
-		err = s.cmd.Start()
-	}
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	go s.follow(out)
-	w.t.Cleanup(s.stop)
+	s.Egret = testbed.Start(w.t, s.command("run"))
 	return s
 }
 
@@ -189,13 +173,7 @@ func (s *service) give() {
 // await waits until egret serves, and gives clients what they trust.
 func (s *service) await() *service {
 	s.t.Helper()
-	select {
-	case <-s.ready:
-	case <-s.done:
-		s.t.Fatal("egret ended")
-	case <-time.After(60 * time.Second):
-		s.t.Fatal("egret is not ready after 60 s")
-	}
+	s.Await()
 	bundle, err := os.ReadFile(s.file("ca.pem"))
 	if err == nil {
 		err = os.WriteFile(s.file("public.pem"), bundle, 0o644)
@@ -235,57 +213,11 @@ func (s *service) twin(w *world, o setup) {
 
 func (s *service) file(name string) string { return filepath.Join(s.dir, name) }
 
-// follow reads egret's log to its end.
-func (s *service) follow(r io.Reader) {
-	defer close(s.done)
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		var l struct{ Msg, Listener, Address string }
-		_ = json.Unmarshal(lines.Bytes(), &l)
-		s.mu.Lock()
-		s.log.WriteString(lines.Text() + "\n")
-		if l.Msg == "listening" {
-			s.address[l.Listener] = l.Address
-		}
-		s.mu.Unlock()
-		if l.Msg == "ready" {
-			close(s.ready)
-		}
-	}
-}
-
-func (s *service) stop() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	late := time.AfterFunc(30*time.Second, func() { _ = s.cmd.Process.Kill() })
-	<-s.done
-	if err := s.cmd.Wait(); err != nil {
-		s.t.Errorf("egret: %v", err)
-	}
-	if strings.Contains(s.log.String(), "DATA RACE") {
-		s.t.Error("egret's log has a data race")
-	}
-	late.Stop()
-	if s.t.Failed() {
-		s.t.Logf("egret's log:\n%s\nits records:\n%s", s.log.String(), s.records())
-	}
-}
-
-func (s *service) records() string {
-	b, _ := os.ReadFile(s.file("audit.jsonl"))
-	return string(b)
-}
-
 // get has a program ask through a listener and returns the status and the decision, or
 // what went wrong.
 func (s *service) get(p *program, listener string) string {
 	s.t.Helper()
-	return s.ask(p, "get", "http://"+s.at(listener), "https://api.example.com/", s.file("public.pem"))
-}
-
-func (s *service) at(listener string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.address[listener]
+	return s.ask(p, "get", "http://"+s.Address(listener), "https://api.example.com/", s.file("public.pem"))
 }
 
 // ask gives a program a command and returns its answer.
@@ -309,19 +241,6 @@ func (s *service) becomes(p *program, listener, want string) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	s.t.Fatalf("%s: %s, want %s", listener, got, want)
-}
-
-func (s *service) recorded(texts ...string) bool {
-	for l := range strings.SplitSeq(s.records(), "\n") {
-		has := true
-		for _, x := range texts {
-			has = has && strings.Contains(l, x)
-		}
-		if has {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *service) examined(cmd *exec.Cmd) findings {

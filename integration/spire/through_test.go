@@ -62,7 +62,7 @@ func TestRevokedThroughEgret(t *testing.T) {
 // again asks on the connection that the program keeps.
 func (s *service) again(p *program, listener string) string {
 	s.t.Helper()
-	return s.ask(p, "again", "http://"+s.at(listener), "https://api.example.com/", s.file("public.pem"))
+	return s.ask(p, "again", "http://"+s.Address(listener), "https://api.example.com/", s.file("public.pem"))
 }
 
 // TestTenThousandThroughEgret: as TestTenThousandConnections, from the program's socket
@@ -111,7 +111,7 @@ func (c *tally) run(s *service, uid uint32, group, listener string, count int) e
 		return err
 	}
 	defer p.stop()
-	line, err := p.ask("many", "http://"+s.at(listener), fmt.Sprintf("https://api.example.com/%d", uid), s.file("public.pem"), count, 42000, 64)
+	line, err := p.ask("many", "http://"+s.Address(listener), fmt.Sprintf("https://api.example.com/%d", uid), s.file("public.pem"), count, 42000, 64)
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (s *service) checkUpstream(keys map[uint32]string) {
 func (s *service) checkRecords(keys map[string]string) {
 	s.t.Helper()
 	took := map[string][]time.Duration{}
-	for line := range strings.Lines(s.records()) {
+	for line := range strings.Lines(s.Records()) {
 		var r struct {
 			Kind, Workload, Verdict, Fingerprint, Evidence, Listener string
 
@@ -257,7 +257,7 @@ func errorsOf(list ...error) error {
 // hasNoPrivilege looks at the running egret.
 func (s *service) hasNoPrivilege() {
 	s.t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Pid()))
 	if err != nil {
 		s.t.Fatal(err)
 	}

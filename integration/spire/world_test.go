@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +25,7 @@ import (
 	"github.com/egret-proxy/egret/identity/kernel"
 	"github.com/egret-proxy/egret/identity/process"
 	"github.com/egret-proxy/egret/identity/spire"
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 )
 
 func TestMain(m *testing.M) {
@@ -66,12 +66,7 @@ func binaries(t *testing.T) string {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can run programs as other users, and open the agent's admin socket")
 	}
-	out, err := exec.Command("./build.sh").Output()
-	if err != nil {
-		t.Fatalf("build.sh: %v", err)
-	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return lines[len(lines)-1]
+	return testbed.Built(t, "./build.sh")
 }
 
 const serverConf = `
@@ -143,7 +138,7 @@ func newWorldWith(t *testing.T, edit func(conf string) string) *world {
 			t.Fatal(err)
 		}
 	}
-	port := freePort(t)
+	port := testbed.FreePort(t)
 	w.write("server.conf", fmt.Sprintf(serverConf, dir, port))
 	w.write("agent.conf", edit(fmt.Sprintf(agentConf, dir, port)))
 	t.Cleanup(func() { w.stop(&w.agent); w.stop(&w.server); w.logs() })
@@ -156,16 +151,6 @@ func newWorldWith(t *testing.T, edit func(conf string) string) *world {
 	}
 	w.entry(egret, "unix:uid:0", "unix:path:"+self)
 	return w
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (w *world) write(name, content string) {

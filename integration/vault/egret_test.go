@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/egret-proxy/egret/identity/embedded"
-	"github.com/egret-proxy/egret/integration/internal/program"
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 	"github.com/egret-proxy/egret/internal/saas"
 )
 
@@ -106,7 +106,7 @@ spec:
 
 // service is a running egret with an API behind it.
 type service struct {
-	*program.Egret
+	*testbed.Egret
 	w    *world
 	seen atomic.Pointer[string] // the key that the API got last
 }
@@ -128,10 +128,10 @@ func (w *world) egret() *service {
 	s := &service{w: w}
 	s.api()
 	bin := w.file("egret")
-	w.do(program.BuildEgret(bin))
+	w.do(testbed.BuildEgret(bin))
 	cmd := exec.Command(bin, "run", "-c", w.file("egret.yaml"))
 	cmd.Dir = w.dir
-	s.Egret = program.Run(w.t, cmd)
+	s.Egret = testbed.Run(w.t, cmd)
 	return s
 }
 
@@ -153,7 +153,7 @@ func (s *service) api() {
 
 func (s *service) curl(url string) (status, body string) {
 	s.w.t.Helper()
-	return program.Curl(s.w.t, s.Address("local"), s.w.file("ca.pem"), url)
+	return testbed.Curl(s.w.t, s.Address("local"), s.w.file("ca.pem"), url)
 }
 
 // curl without any token reads from Vault through egret, as alice and as far as Vault's

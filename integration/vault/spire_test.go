@@ -21,19 +21,19 @@ import (
 
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/credential/vault"
-	"github.com/egret-proxy/egret/integration/internal/program"
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
 // spire is a SPIRE to which every program of root is alice, with a DNS name.
 type spire struct {
-	*program.SPIRE
+	*testbed.SPIRE
 	w *world
 }
 
 func (w *world) spire() *spire {
 	w.t.Helper()
-	return &spire{program.StartSPIRE(w.t, "../spire/build.sh", w.file("spire"), alice.String(), "-dns", "alice.acme.example"), w}
+	return &spire{testbed.StartSPIRE(w.t, "../spire/build.sh", w.file("spire"), alice.String(), "-dns", "alice.acme.example"), w}
 }
 
 // bundle is what Vault trusts: keys of JWT-SVIDs, and CA certificates, both PEM.

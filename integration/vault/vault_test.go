@@ -20,7 +20,7 @@ import (
 
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/credential/vault"
-	"github.com/egret-proxy/egret/integration/internal/program"
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
@@ -111,7 +111,7 @@ func (w *world) postgres() (port string) {
 	if out, err := init.CombinedOutput(); err != nil {
 		w.t.Fatalf("initdb: %v: %s", err, out)
 	}
-	port = strconv.Itoa(program.FreePort(w.t))
+	port = strconv.Itoa(testbed.FreePort(w.t))
 	server := exec.Command(pgBin+"postgres", "-D", data, "-p", port, "-h", "127.0.0.1", "-k", data, "-F")
 	server.SysProcAttr = &syscall.SysProcAttr{Credential: as.Credential}
 	w.run(server)

@@ -35,7 +35,7 @@ import (
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/credential/vault"
 	"github.com/egret-proxy/egret/identity/embedded"
-	"github.com/egret-proxy/egret/integration/internal/program"
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
@@ -65,7 +65,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	bin := program.Built(t, "../build/vault.sh")
+	bin := testbed.Built(t, "../build/vault.sh")
 	dir, err := os.MkdirTemp("", "egret-vault-") // PostgreSQL's user must get into it, and socket paths are short
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func newWorld(t *testing.T) *world {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, dir: dir, addr: fmt.Sprintf("127.0.0.1:%d", program.FreePort(t)), roots: x509.NewCertPool()}
+	w := &world{t: t, dir: dir, addr: fmt.Sprintf("127.0.0.1:%d", testbed.FreePort(t)), roots: x509.NewCertPool()}
 	w.startVault(filepath.Join(bin, "vault"))
 	w.trust()
 	return w

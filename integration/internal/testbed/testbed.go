@@ -3,8 +3,8 @@
 
 //go:build integration && linux
 
-// Package program runs egret, and what is around it, for tests that use the real programs.
-package program
+// Package testbed runs egret, and what is around it, for tests that use the real programs.
+package testbed
 
 import (
 	"bytes"

@@ -3,7 +3,7 @@
 
 //go:build integration && linux
 
-package program
+package testbed
 
 import (
 	"errors"
