@@ -53,6 +53,7 @@ func Run(ctx context.Context, o Options, rep *report.Report) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
+	pooled(rep)
 	if !matched {
 		return fmt.Errorf("-only %q matches nothing; there are start, connections, policies, destinations, workloads", o.Only)
 	}
@@ -158,6 +159,24 @@ func same(n int, host, token string) []caller {
 		out[i] = caller{host, token}
 	}
 	return out
+}
+
+// Figures of memory for each connection.
+const (
+	perConnection = "memory of an open connection, of 9,000"
+	perWorkload   = "memory of a workload: its connection and its upstream connection, of 9,000"
+)
+
+// pooled adds what an upstream connection costs: what a workload has more than a
+// connection, where both were measured.
+func pooled(rep *report.Report) {
+	of := map[string]float64{}
+	for _, f := range rep.Figures {
+		of[f.Name] = f.Value
+	}
+	if of[perConnection] > 0 && of[perWorkload] > 0 {
+		figure(rep, "memory of a pooled upstream connection", of[perWorkload]-of[perConnection], report.Octets)
+	}
 }
 
 func cpuCurve(panel, name, x string) *report.Curve {

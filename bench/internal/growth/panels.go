@@ -45,7 +45,7 @@ func connections(ctx context.Context, o Options, w *world, rep *report.Report) e
 	}
 	err = o.sweep(ctx, cells)
 	add(rep, serial, busy)
-	return errors.Join(err, memoryEach(rep, "memory of an open connection, of 9,000", cells))
+	return errors.Join(err, memoryEach(rep, perConnection, cells))
 }
 
 // memoryEach is what one more costs: the difference between the egret with the most and
@@ -141,7 +141,7 @@ func workloads(ctx context.Context, o Options, w *world, rep *report.Report) err
 	}
 	err := o.sweep(ctx, cells)
 	add(rep, curve)
-	return errors.Join(err, memoryEach(rep, "memory of a workload: its connection and its upstream connection, of 9,000", cells))
+	return errors.Join(err, memoryEach(rep, perWorkload, cells))
 }
 
 // crew are one connection of each workload, and several of a single one, so that as many

@@ -104,3 +104,22 @@ func TestMerge(t *testing.T) {
 		t.Errorf("%d plots, want 3", got)
 	}
 }
+
+// TestOwnSettingsAreNoPeers: egret in another setting is shown, and nothing is divided
+// by it.
+func TestOwnSettingsAreNoPeers(t *testing.T) {
+	r := sample()
+	for _, w := range r.Windows {
+		if w.Target == Egret {
+			w.Target = "egret-sidecar"
+			r.Windows = append(r.Windows, w)
+		}
+	}
+	got := markdown(t, r)
+	if strings.Contains(got, "÷ egret-sidecar") || strings.Contains(got, "than egret-sidecar") {
+		t.Error("egret is compared with itself")
+	}
+	if !strings.Contains(got, "| steady | egret-sidecar |") {
+		t.Error("the other setting is not shown")
+	}
+}

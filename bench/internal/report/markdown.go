@@ -140,7 +140,7 @@ func (r *Report) latencies(b *strings.Builder) {
 }
 
 func (r *Report) addedRatios(loadName, target string) string {
-	if target == Egret {
+	if own(target) {
 		return "|"
 	}
 	texts := make([]string, 0, 2)

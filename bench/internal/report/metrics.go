@@ -5,6 +5,7 @@ package report
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/egret-proxy/egret/bench/internal/load"
 	"github.com/egret-proxy/egret/bench/internal/stats"
@@ -152,10 +153,14 @@ func (r *Report) targets() []string {
 	return out
 }
 
-// peers are the targets that egret is compared with, Direct left out.
+// peers are the targets that egret is compared with: not Direct, nor egret itself in
+// another setting, called egret-SOMETHING.
 func (r *Report) peers() []string {
-	return slices.DeleteFunc(r.targets(), func(t string) bool { return t == Direct || t == Egret })
+	return slices.DeleteFunc(r.targets(), func(t string) bool { return t == Direct || own(t) })
 }
+
+// own reports whether a target is egret.
+func own(target string) bool { return target == Egret || strings.HasPrefix(target, Egret+"-") }
 
 // loads are those of the kinds.
 func (r *Report) loads(kinds ...Kind) []Load {

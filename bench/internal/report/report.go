@@ -14,7 +14,8 @@ import (
 )
 
 // Targets that a report knows how to treat: what egret shows is divided by what each
-// other shows, and Direct is what latency is added to. All others are peers.
+// other shows, and Direct is what latency is added to. All others are peers, but for those
+// called egret-SOMETHING, which are egret in another setting.
 const (
 	Direct = "direct"
 	Egret  = "egret"
