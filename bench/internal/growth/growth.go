@@ -175,7 +175,7 @@ func pooled(rep *report.Report) {
 		of[f.Name] = f.Value
 	}
 	if of[perConnection] > 0 && of[perWorkload] > 0 {
-		figure(rep, "memory of a pooled upstream connection", of[perWorkload]-of[perConnection], report.Octets)
+		figure(rep, "memory of a pooled upstream connection, with what is kept for its workload", of[perWorkload]-of[perConnection], report.Octets)
 	}
 }
 

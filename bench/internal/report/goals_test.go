@@ -61,6 +61,7 @@ func grown() *Report {
 	for name, f := range map[string]func(x float64, round int) float64{
 		"flat":  func(_ float64, round int) float64 { return 1000 * float64(1+round) },
 		"grows": func(x float64, round int) float64 { return (1000 + x) * float64(1+round) },
+		"torn":  func(x float64, round int) float64 { return 1000 + x*float64(round-1)/20 },
 		"wild":  func(x float64, round int) float64 { return 1000 + x*float64(round) },
 	} {
 		c := Curve{Panel: name, Name: "line", X: "connections", Y: "CPU", Unit: Nanoseconds, Flat: true, Why: "it is so"}
@@ -77,7 +78,7 @@ func grown() *Report {
 func TestGrowth(t *testing.T) {
 	got := markdown(t, grown())
 	for panel, want := range map[string]string{
-		"flat": "| **growth** | flat |", "grows": "| **growth** | **× 9.99** (9.99–9.99) at 9,000 |", "wild": "| **growth** | noisy |",
+		"flat": "| **growth** | flat |", "grows": "| **growth** | **× 9.99 (9.99–9.99) at 9,000** |", "wild": "| **growth** | **grows**, noisy |", "torn": "| **growth** | noisy |",
 	} {
 		_, part, _ := strings.Cut(got, fmt.Sprintf("### %s\n", panel))
 		if part, _, _ = strings.Cut(part, "\n\n*"); !strings.Contains(part, want) {

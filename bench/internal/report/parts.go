@@ -54,29 +54,32 @@ func (c Curve) rounds(x float64) []float64 {
 	return out
 }
 
-// verdict compares every place of the curve with the first and names the worst.
+// verdict compares every place of the curve with the first and names the worst. A spread
+// that is wide leaves it open only where it lies on both sides of the bound.
 func (c Curve) verdict() string {
 	xs := c.Xs()
 	if !c.Flat || len(xs) < 2 {
 		return nothing
 	}
-	worst, at := stats.Spread{Median: 1}, xs[0]
+	worst, at, open := stats.Spread{Median: 1}, xs[0], false
 	for _, x := range xs[1:] {
 		s := c.Rise(x)
-		if s.Noisy(noisyRatio) {
-			return noisy
-		}
-		if s.Median > worst.Median {
+		if open = open || s.N < 3 || s.Noisy(noisyRatio) && s.Q1 <= 1+flat && s.Q3 > 1+flat; s.Median > worst.Median {
 			worst, at = s, x
 		}
 	}
+	text := fmt.Sprintf("× %.2f (%.2f–%.2f) at %s", worst.Median, worst.Q1, worst.Q3, countText(at))
 	switch {
+	case worst.Q1 > 1+flat && worst.Noisy(noisyRatio):
+		return "**grows**, noisy"
+	case worst.Q1 > 1+flat:
+		return "**" + text + "**"
+	case open:
+		return noisy
 	case worst.Median <= 1+flat:
 		return "flat"
-	case worst.Q1 <= 1+flat:
-		return fmt.Sprintf("perhaps × %.2f (%.2f–%.2f) at %s", worst.Median, worst.Q1, worst.Q3, countText(at))
 	}
-	return fmt.Sprintf("**× %.2f** (%.2f–%.2f) at %s", worst.Median, worst.Q1, worst.Q3, countText(at))
+	return "perhaps " + text
 }
 
 // panels are the names of the curves' panels, in order.
