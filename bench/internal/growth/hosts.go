@@ -17,7 +17,7 @@ const (
 	visitors  = 4
 	// signed is how many leaves are asked for in a second; egret signs at most 100, and
 	// refuses more.
-	signed = 80
+	signed = 90
 )
 
 // destinations: a new connection for each request, to more and more hosts in turn. One
@@ -32,7 +32,7 @@ func destinations(ctx context.Context, o Options, w *world, rep *report.Report) 
 	}
 	hit, miss, first := cpuCurve("destinations", "leaf from the cache", "hosts"), cpuCurve("destinations", "leaf to be signed", "hosts"), cpuCurve("destinations", "first visit of a host", "hosts")
 	hit.Y, first.Flat = "CPU of egret for each connection with one request", false
-	hit.Why = "each host has its own upstream connection, so that more of them are used in turn"
+	hit.Why = "each host has its own upstream connection, so that more of them are used in turn; each window comes after one visit of every host, because a connection that is idle for 90 s is closed"
 	miss.Why = fmt.Sprintf("a leaf is signed for each connection, which limits.leaves avoids for as many hosts as it says; at %d a second (egret signs at most 100), so that part of the difference is that of an idle machine", signed)
 	first.Why = fmt.Sprintf("leaf, name, upstream connection and its TLS handshake, once for each host, at %d a second; a point is the mean of all hosts since the one before", signed)
 	cells, err := s.open(ctx, numbers, 0, hit, first)
@@ -79,19 +79,32 @@ func (s streets) open(ctx context.Context, numbers []int, leaves int, curve, fir
 	}
 	s.o.say("destinations: %d hosts were visited", numbers[len(numbers)-1])
 	var cells []cell
+	p := &pace{}
+	if leaves > 0 {
+		p.every = time.Second / signed
+	}
 	for _, hosts := range numbers {
-		switch {
-		case leaves == 0:
-			cells = append(cells, cell{curve, float64(hosts), n.program.PID(), s.visits(n, hosts, &pace{})})
-		case hosts > leaves:
-			cells = append(cells, cell{curve, float64(hosts), n.program.PID(), s.visits(n, hosts, &pace{every: time.Second / signed})})
+		if hosts > leaves {
+			cells = append(cells, cell{curve, float64(hosts), n.program.PID(), s.visits(n, hosts, p), s.all(n, hosts, p)})
 		}
 	}
 	return cells, nil
 }
 
-// visit is one connection with one request.
-func (s streets) visit(ctx context.Context, n *node, i int) error {
+// all visits every host once more.
+func (s streets) all(n *node, hosts int, p *pace) worker {
+	return func(ctx context.Context) error {
+		return parallel(ctx, hosts, func(ctx context.Context, i int) error {
+			return s.visit(ctx, n, i, p)
+		})
+	}
+}
+
+// visit is one connection with one request, when its turn comes.
+func (s streets) visit(ctx context.Context, n *node, i int, p *pace) error {
+	if err := p.wait(ctx); err != nil {
+		return err
+	}
 	c, err := s.w.dial(ctx, n.address, hostName(i), s.token)
 	if err != nil {
 		return err
@@ -106,14 +119,11 @@ func (s streets) visits(n *node, hosts int, p *pace) []worker {
 	for i := range visitors {
 		next := i % hosts
 		out = append(out, func(ctx context.Context) error {
-			if err := p.wait(ctx); err != nil {
-				return nil //nolint:nilerr // the window is over
-			}
 			at := next
 			if next += visitors; next >= hosts {
 				next = i % hosts
 			}
-			return s.visit(ctx, n, at)
+			return s.visit(ctx, n, at, p)
 		})
 	}
 	return out
@@ -125,10 +135,7 @@ func (s streets) first(ctx context.Context, n *node, numbers []int, curve *repor
 	for _, number := range numbers {
 		spent, err := cpuOf(n.program.PID(), func() error {
 			return parallel(ctx, number-done, func(ctx context.Context, i int) error {
-				if err := p.wait(ctx); err != nil {
-					return err
-				}
-				return s.visit(ctx, n, done+i)
+				return s.visit(ctx, n, done+i, p)
 			})
 		})
 		if err != nil {

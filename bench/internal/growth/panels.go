@@ -35,9 +35,9 @@ func connections(ctx context.Context, o Options, w *world, rep *report.Report) e
 		}
 		defer f.close() //nolint:revive // all are held until the end
 		o.say("connections: %d are open: %v of CPU each", n, f.cpu)
-		cells = append(cells, cell{serial, float64(n), nd.program.PID(), cycle(f.conns, 1)})
+		cells = append(cells, cell{curve: serial, x: float64(n), pid: nd.program.PID(), workers: cycle(f.conns, 1)})
 		if n >= together {
-			cells = append(cells, cell{busy, float64(n), nd.program.PID(), cycle(f.conns, together)})
+			cells = append(cells, cell{curve: busy, x: float64(n), pid: nd.program.PID(), workers: cycle(f.conns, together)})
 		}
 		if n == most {
 			figure(rep, "CPU of a new connection with its first request", float64(f.cpu), report.Nanoseconds)
@@ -103,7 +103,7 @@ func policies(ctx context.Context, o Options, w *world, rep *report.Report) erro
 		}
 		defer f.close() //nolint:revive // all are held until the end
 		o.say("policies: %d are loaded after %v", n, nd.ready)
-		cells = append(cells, cell{curve, float64(n), nd.program.PID(), cycle(f.conns, together)})
+		cells = append(cells, cell{curve: curve, x: float64(n), pid: nd.program.PID(), workers: cycle(f.conns, together)})
 	}
 	err = o.sweep(ctx, cells)
 	add(rep, curve)
@@ -115,7 +115,7 @@ func policies(ctx context.Context, o Options, w *world, rep *report.Report) erro
 func workloads(ctx context.Context, o Options, w *world, rep *report.Report) error {
 	curve := cpuCurve("workloads", "warm pools", "workloads")
 	curve.Why = "each workload has its own upstream connection, which no other may use: twice as many connections as above are used in turn. " +
-		"It ends at 9,000 because each costs two of 20,000 descriptors"
+		"A connection that is idle for 90 s is closed: each window comes after one request of every workload. It ends at 9,000 because each costs two of 20,000 descriptors"
 	numbers := o.numbers(1, together, 100, 1000, most)
 	d := w.documents(1)
 	for i := range numbers[len(numbers)-1] {
@@ -134,7 +134,7 @@ func workloads(ctx context.Context, o Options, w *world, rep *report.Report) err
 		}
 		defer f.close() //nolint:revive // all are held until the end
 		o.say("workloads: %d are known: %v of CPU each", n, f.cpu)
-		cells = append(cells, cell{curve, float64(n), nd.program.PID(), cycle(f.conns, together)})
+		cells = append(cells, cell{curve, float64(n), nd.program.PID(), cycle(f.conns, together), pass(f.conns)})
 		if n == most {
 			figure(rep, "CPU of a workload's first request, all cold", float64(f.cpu), report.Nanoseconds)
 		}

@@ -24,6 +24,7 @@ type cell struct {
 	x       float64
 	pid     int
 	workers []worker
+	warm    worker // makes upstream connections that were idle for too long; nil: there are none
 }
 
 // sweep measures all cells in each round, one right after the other. Rounds start with
@@ -48,6 +49,11 @@ func (o Options) sweep(ctx context.Context, cells []cell) error {
 func (o Options) window(ctx context.Context, c cell) (float64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if c.warm != nil {
+		if err := c.warm(ctx); err != nil {
+			return 0, err
+		}
+	}
 	var stop atomic.Bool
 	var done atomic.Int64
 	var all sync.WaitGroup
@@ -98,6 +104,13 @@ func pause(ctx context.Context, d time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// pass makes one request on each connection.
+func pass(conns []*conn) worker {
+	return func(ctx context.Context) error {
+		return parallel(ctx, len(conns), func(_ context.Context, i int) error { return conns[i].get() })
 	}
 }
 
