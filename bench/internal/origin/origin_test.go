@@ -4,12 +4,23 @@
 package origin
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/egret-proxy/egret/bench/internal/echo"
 )
 
 func ask(o *Origin, path string, authorization ...string) *httptest.ResponseRecorder {
@@ -48,4 +59,56 @@ func TestAnswers(t *testing.T) {
 	if d := cmp.Diff(Counts{Answered: 3, Refused: 3}, got); d != "" {
 		t.Error(d)
 	}
+}
+
+func TestTakesBodies(t *testing.T) {
+	o := New("right")
+	for _, size := range []int{1, 200000} {
+		r := httptest.NewRequest(http.MethodPost, "/v1/3", strings.NewReader(strings.Repeat("x", size)))
+		r.Header.Set("Authorization", "Bearer right")
+		w := httptest.NewRecorder()
+		o.ServeHTTP(w, r)
+		if got := w.Result().Header.Get(ReceivedHeader); w.Code != 200 || got != strconv.Itoa(size) || w.Body.Len() != 3 {
+			t.Errorf("%d with %d bytes, %s of %d received", w.Code, w.Body.Len(), got, size)
+		}
+	}
+	r := httptest.NewRequest(http.MethodPost, "/v1/3", io.MultiReader(strings.NewReader("x"), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	r.Header.Set("Authorization", "Bearer right")
+	o.ServeHTTP(httptest.NewRecorder(), r)
+	if got := o.counts().Answered; got != 2 {
+		t.Errorf("%d requests were answered, the last of which broke off", got)
+	}
+}
+
+// TestStreamsAreBounded: what a call asks for is checked, as paths are.
+func TestStreamsAreBounded(t *testing.T) {
+	o := New("right")
+	for _, c := range []struct {
+		times []string
+		want  codes.Code
+	}{{nil, codes.InvalidArgument}, {[]string{"1", "2"}, codes.InvalidArgument}, {[]string{"x"}, codes.InvalidArgument}, {[]string{"0"}, codes.InvalidArgument},
+		{[]string{"99999999"}, codes.InvalidArgument}, {[]string{"3"}, codes.OK}} {
+		md := metadata.MD{"authorization": {"Bearer right"}, echo.TimesHeader: c.times}
+		s := &sent{ctx: metadata.NewIncomingContext(t.Context(), md)}
+		if err := (echoServer{o}).Stream(&echo.Message{}, s); status.Code(err) != c.want || err == nil && s.n != 3 {
+			t.Errorf("%q: %v, %d messages", c.times, err, s.n)
+		}
+	}
+	if err := (echoServer{o}).Stream(&echo.Message{}, &sent{ctx: t.Context()}); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("without the credential: %v", err)
+	}
+}
+
+// sent counts what a stream is given.
+type sent struct {
+	grpc.ServerStream
+	ctx context.Context
+	n   int
+}
+
+func (s *sent) Context() context.Context { return s.ctx }
+
+func (s *sent) SendMsg(any) error {
+	s.n++
+	return nil
 }
