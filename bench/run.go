@@ -192,7 +192,7 @@ func versions(ctx context.Context, bin string, targets ...string) map[string]str
 			out[t] = v
 		}
 	}
-	if out["egret"] == "(devel)" { // built without version control: say what is checked out, as make does
+	if out["egret"] == "(devel)" || bin == "" { // built without version control: say what is checked out, as make does
 		if described, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
 			out["egret"] = strings.TrimSpace(string(described))
 		}
