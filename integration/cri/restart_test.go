@@ -42,7 +42,7 @@ func TestRuntimeKilled(t *testing.T) {
 		}
 		s.kill(t)
 		goOn()
-		s = w.runSteer(t)
+		w.runSteer(t)
 		w.awaitServed(t, slow, busy, idle)
 		goOn()
 		w.c.start(t)

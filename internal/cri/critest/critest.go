@@ -31,7 +31,7 @@ type Runtime struct {
 	Events                                chan struct{}             // closed: the stream of events ends; nil: there is none
 	Unlisted                              func(id string) bool      // of the boxes that are there, those that are left out of lists
 	Meanwhile                             func(method, id string)   // is called while a call is answered, without the lock
-	api.UnimplementedRuntimeServiceServer                           //nolint:revive // CRI's other calls
+	api.UnimplementedRuntimeServiceServer                           // CRI's other calls
 	t                                     testing.TB
 	socket                                string
 	server                                *grpc.Server
@@ -53,7 +53,7 @@ type Box struct {
 // New makes a containerd 2, with events, that ends with the test. Start it.
 func New(t testing.TB) *Runtime {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "cri") // that of the test may be too long for a socket
+	dir, err := os.MkdirTemp("", "cri") //nolint:usetesting // the test's own may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -332,21 +332,30 @@ func TestEndByThePlugin(t *testing.T) {
 	n.eventually("it is captured again", n.steered("a"))
 }
 
-// TestEndsWhileItIsLookedAt: neither an error nor a pod comes of it.
+// TestEndsWhileItIsLookedAt: neither an error nor a pod comes of it, whether the runtime still
+// knows it or not.
 func TestEndsWhileItIsLookedAt(t *testing.T) {
-	n := newNode(t)
-	a := n.box("a", filepath.Join(t.TempDir(), "gone"))
-	n.r.Meanwhile = func(method, _ string) {
-		if method == "PodSandboxStatus" {
-			n.change(func() { a.Gone = true })
-		}
-	}
-	n.r.Start()
-	n.follow()
-	<-n.begun
-	n.looks(2)
-	if strings.Contains(n.logged(), "not steered") || len(n.pods.refused(nil)) != 0 {
-		t.Errorf("%s", n.logged())
+	for name, end := range map[string]func(*critest.Runtime){
+		"stopped": func(r *critest.Runtime) { r.Boxes["a"].Gone = true },
+		"removed": func(r *critest.Runtime) { delete(r.Boxes, "a") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			n.box("a", filepath.Join(t.TempDir(), "gone"))
+			var once sync.Once
+			n.r.Meanwhile = func(method, _ string) {
+				if method == "PodSandboxStatus" {
+					once.Do(func() { n.r.Change(end) })
+				}
+			}
+			n.r.Start()
+			n.follow()
+			<-n.begun
+			n.looks(2)
+			if strings.Contains(n.logged(), "not steered") || len(n.pods.refused(nil)) != 0 {
+				t.Errorf("%s", n.logged())
+			}
+		})
 	}
 }
 
