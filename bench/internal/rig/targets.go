@@ -33,26 +33,27 @@ func Names() []string {
 // spec says how a target is started and what it is for.
 type spec struct {
 	start    func(ctx context.Context, r *Rig, dir string) (*instance, error)
-	programs []string // of Debian, besides those of this module
-	files    []string // settings, in package peers
+	programs []string             // of Debian, besides those of this module
+	files    []string             // settings, in package peers
+	can      func(load.Spec) bool // nil: everything
 	about    string
 }
 
 func specs() map[string]spec {
 	return map[string]spec{
-		Direct: {about: "the load has the credential and sends it itself"},
-		Nginx: {start: startNginx, programs: []string{"nginx"}, files: []string{"nginx/nginx.conf"},
+		Direct: {can: direct, about: "the load has the credential and sends it itself"},
+		Nginx: {start: startNginx, programs: []string{"nginx"}, files: []string{"nginx/nginx.conf"}, can: intercepts,
 			about: "TLS in, TLS out, one header put in; intercepts nothing, knows one origin; HTTP/1.1 towards the origin, but for gRPC; X25519 where the Go programs agree on X25519MLKEM768"},
-		Haproxy: {start: startHaproxy, programs: []string{"haproxy"}, files: []string{"haproxy/haproxy.cfg"},
+		Haproxy: {start: startHaproxy, programs: []string{"haproxy"}, files: []string{"haproxy/haproxy.cfg"}, can: tunnels,
 			about: "TCP mode, splice-auto; passes bytes on to one origin, without CONNECT"},
-		Goproxy:      {start: startGoproxy(), about: "goproxy's own MITM with one header put in; certificates cached, ECDSA CA, upstream verified, 256 idle upstream connections kept, HTTP/2 both ways"},
-		GoproxyPlain: {start: startGoproxy("-plain"), about: "goproxy's own MITM with one header put in; certificates and transport as they come, ECDSA CA, upstream verified, HTTP/2 towards clients"},
-		Squid: {start: startSquid, programs: []string{"squid", certgen}, files: []string{"squid/squid.conf"},
+		Goproxy:      {start: startGoproxy(), can: withoutGRPC, about: "goproxy's own MITM with one header put in; certificates cached, ECDSA CA, upstream verified, 256 idle upstream connections kept, HTTP/2 both ways"},
+		GoproxyPlain: {start: startGoproxy("-plain"), can: withoutGRPC, about: "goproxy's own MITM with one header put in; certificates and transport as they come, ECDSA CA, upstream verified, HTTP/2 towards clients"},
+		Squid: {start: startSquid, programs: []string{"squid", certgen}, files: []string{"squid/squid.conf"}, can: overH1,
 			about: "ssl-bump with one header put in; no cache, no log, upstream verified and kept; HTTP/1.1 only"},
-		Mitmproxy: {start: startMitmproxy, programs: []string{"mitmdump"}, files: []string{"mitmproxy/inject.py"},
+		Mitmproxy: {start: startMitmproxy, programs: []string{"mitmdump"}, files: []string{"mitmproxy/inject.py"}, can: slowly,
 			about: "mitmdump, quiet, with one header put in; upstream verified, large bodies streamed"},
 		Egret:   {start: startEgret, about: "callers known by process (embedded attestor, asked once for each connection), policy, credential from the cache, one record for each request in a file, metrics on; limits on connections raised, else defaults"},
-		Sidecar: {start: startEgret, about: "the same process as egret, at a listener that credits its own user with its own identity"},
+		Sidecar: {start: startEgret, can: small, about: "the same process as egret, at a listener that credits its own user with its own identity"},
 	}
 }
 
@@ -89,29 +90,34 @@ func About(target string) (about string, files []string) {
 	return s.about, s.files
 }
 
+// Can reports whether a target is able to carry a load, and whether it is worth while.
+func Can(target string, s load.Spec) bool {
+	can := specs()[target].can
+	return can == nil || can(s)
+}
+
 // holdMost is how many idle connections are asked of a peer that takes its time for each.
 const holdMost = 2000
 
-// Can reports whether a target is able to carry a load, and whether it is worth while.
-func Can(target string, s load.Spec) bool {
-	rpc := s.Kind == load.GRPC || s.Kind == load.Stream
-	switch target {
-	case Direct:
-		return !s.Hold // there is no proxy whose memory could be read
-	case Egret:
-		return true
-	case Haproxy:
-		return s.Tunnel
-	case Sidecar: // differs from Egret in how a caller is known, and in nothing else
-		return !s.Tunnel && !s.Hold && s.Kind == load.HTTP && s.Rate == 0 && s.Upload == 0 && s.Bytes < 1<<20
-	case Squid:
-		return !s.Tunnel && s.Proto == load.H1
-	case Mitmproxy:
-		return !s.Tunnel && !rpc && (!s.Hold || s.Conns <= holdMost)
-	case Goproxy, GoproxyPlain:
-		return !s.Tunnel && !rpc
-	}
-	return !s.Tunnel
+// direct has no proxy whose memory could be read.
+func direct(s load.Spec) bool { return !s.Hold }
+
+func tunnels(s load.Spec) bool { return s.Tunnel }
+
+func intercepts(s load.Spec) bool { return !s.Tunnel }
+
+// withoutGRPC: what comes in is led to the one origin that speaks HTTP.
+func withoutGRPC(s load.Spec) bool {
+	return !s.Tunnel && s.Kind != load.GRPC && s.Kind != load.Stream
+}
+
+func overH1(s load.Spec) bool { return !s.Tunnel && s.Proto == load.H1 }
+
+func slowly(s load.Spec) bool { return withoutGRPC(s) && (!s.Hold || s.Conns <= holdMost) }
+
+// small loads are where the sidecar differs from the node: in how a caller is known.
+func small(s load.Spec) bool {
+	return withoutGRPC(s) && s.Kind == load.HTTP && !s.Hold && s.Rate == 0 && s.Upload == 0 && s.Bytes < 1<<20
 }
 
 // Version asks a peer for its version; empty where it does not say.
