@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,7 @@ var errAbsent = fmt.Errorf("%w: none has these ends", ErrNoOwner)
 // of the thread that opened it.
 type diag struct {
 	fd  int
-	seq uint32
+	seq uint32 // of the last question; begins anywhere, since a socket may have had another asker
 }
 
 func openDiag() (*diag, error) {
@@ -54,7 +55,7 @@ func newDiag(fd int) (*diag, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	return &diag{fd: fd}, nil
+	return &diag{fd: fd, seq: rand.Uint32()}, nil
 }
 
 func (d *diag) close() { _ = unix.Close(d.fd) }
@@ -79,8 +80,9 @@ func (d *diag) find(src, dst netip.AddrPort) (Owner, error) {
 	return owner(body, src, dst)
 }
 
-// receive reads the next answer to the last question. On a socket that is kept, one to
-// an earlier question that nobody waited for may come first.
+// receive reads the answer to the last question. On a socket that is kept, answers may come
+// first that nobody waited for: to earlier questions, and to those of a process that had the
+// socket before and was killed.
 func (d *diag) receive(buf []byte) (int, error) {
 	for {
 		n, from, err := unix.Recvfrom(d.fd, buf, 0)
@@ -93,7 +95,7 @@ func (d *diag) receive(buf []byte) (int, error) {
 		if nl, ok := from.(*unix.SockaddrNetlink); !ok || nl.Pid != 0 {
 			return 0, errors.New("answer of sock_diag: not from the kernel")
 		}
-		if n >= unix.SizeofNlMsghdr && int32(binary.NativeEndian.Uint32(buf[8:])-d.seq) < 0 {
+		if n >= unix.SizeofNlMsghdr && binary.NativeEndian.Uint32(buf[8:]) != d.seq {
 			continue
 		}
 		return n, nil

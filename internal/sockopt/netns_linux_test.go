@@ -61,6 +61,35 @@ func TestDiagIsKept(t *testing.T) {
 	}
 }
 
+// TestDiagOfOneThatWasKilled: a socket that another process has used holds answers that it
+// did not live to read. They are not taken for the next one's, wherever it begins to count.
+func TestDiagOfOneThatWasKilled(t *testing.T) {
+	first := openedDiag(t)
+	l := listenTCP(t, "tcp4", "127.0.0.1:0")
+	c := dial(t, "tcp4", l.Addr().String()).(*net.TCPConn)
+	s := accept(t, l)
+	fd, err := unix.Dup(first.d.fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "diag")
+	defer f.Close()
+	for _, ahead := range []uint32{0, 2, 1 << 30, 1 << 31, 1<<32 - 1} { // 1 would be the very next
+		next, err := AdoptDiag(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := request(next.d.seq+ahead, l.Addr().(*net.TCPAddr).AddrPort(), l.Addr().(*net.TCPAddr).AddrPort())
+		if err := unix.Sendto(next.d.fd, left, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := next.PeerFacts(s); err != nil || got.Cookie != cookieOf(t, c) {
+			t.Errorf("%d ahead: %+v, %v", ahead, got, err)
+		}
+		next.Close()
+	}
+}
+
 func TestDiagOfUnixSockets(t *testing.T) {
 	g := openedDiag(t)
 	path := filepath.Join(t.TempDir(), "s")
