@@ -115,12 +115,12 @@ func (b Bar) note() string {
 	return fmt.Sprintf(" (%s)", b.Note)
 }
 
-// whisker is where the spread ends, 0 where it is not drawn.
+// whisker is where the spread ends on the axis, 0 where there is none.
 func (b Bar) whisker(end float64) float64 {
-	if b.High <= b.Low || b.High > end {
+	if b.High <= b.Low {
 		return 0
 	}
-	return b.High
+	return min(b.High, end)
 }
 
 func (b Bar) draw(c *canvas, y float64, scale func(float64) float64, cut bool) {
