@@ -102,7 +102,9 @@ func newRedirectApply() *cobra.Command {
 		Use:   "apply",
 		Short: "Put the rules in force, all of them or none",
 		Long: `Put the rules in force, all of them or none, in place of rules of egret that are there:
-applying twice is applying once. Connections that are open already go on until they end.
+applying twice is applying once. Connections that are open already go on until they end,
+where the kernel tracked connections here before (conntrack: any rule that uses it, or
+NAT); elsewhere they cannot be told from new ones, and are reset.
 
 It refuses where a service mesh (Istio's sidecar or ambient mode, Linkerd) redirects the
 same connections: each side would take those of the other's proxy.`,

@@ -12,7 +12,7 @@ import (
 
 // TestLoops: rules that do not leave egret alone, and a connection to egret's own port.
 func TestLoops(t *testing.T) {
-	for _, way := range ways() {
+	for _, way := range mainWays() {
 		t.Run(way.name(), func(t *testing.T) {
 			w := newWorld(t)
 			e := w.start(t, way.settings(settings), way.privileges()...)
@@ -44,7 +44,7 @@ func TestLoops(t *testing.T) {
 // TestLeftAlone: egret's own connections are left alone by their user, and by their mark
 // where no user is; each call then leaves once. (By namespace: integration/steer.)
 func TestLeftAlone(t *testing.T) {
-	for _, way := range ways() {
+	for i, way := range ways() {
 		for name, x := range map[string]struct {
 			settings string
 			flags    []string
@@ -52,6 +52,9 @@ func TestLeftAlone(t *testing.T) {
 			"user": {settings, nil},
 			"mark": {strings.Replace(settings, "audit:", "upstream: {mark: 34}\naudit:", 1), []string{"--uid", "none", "--mark", "34"}},
 		} {
+			if name == "mark" && i > 1 {
+				continue
+			}
 			t.Run(way.name()+", "+name, func(t *testing.T) {
 				w := newWorld(t)
 				w.start(t, way.settings(x.settings), netAdmin()...)

@@ -101,7 +101,8 @@ func (c client) with(target string) []string {
 	return argv
 }
 
-// backends are the three programs; all clients are run with the first, some with all.
+// backends are the three programs; all clients are run with the first, in both modes, and
+// curl with all.
 func backends() []string { return []string{"nft", "iptables-nft", "iptables-legacy"} }
 
 // way is how connections are brought to egret: a mode, by a program.
@@ -159,16 +160,13 @@ func (x way) backSoon() time.Duration {
 // refused, over IPv4 and IPv6; and nothing of it leaves but inside TLS.
 func TestClients(t *testing.T) {
 	installScripts(t)
-	for i, way := range ways() {
-		if i > 1 && way.mode == "tproxy" && testing.Short() {
-			continue
-		}
+	for i, way := range mainWays() {
 		t.Run(way.name(), func(t *testing.T) {
 			w := newWorld(t)
 			e := w.start(t, way.settings(settings), way.privileges()...)
 			w.redirect(t, way.backend, way.flags()...)
 			list := clients()
-			if i > 1 && testing.Short() || way.mode == "tproxy" && i > 1 {
+			if i > 1 {
 				list = list[:4]
 			}
 			for _, c := range list {
@@ -288,7 +286,7 @@ func (w *world) otherMode(t *testing.T, x way, once string) {
 // TestPlainTextAndQUIC: plain HTTP is told to use https, a server-first protocol ends
 // within a second, and UDP to port 443 is refused at once.
 func TestPlainTextAndQUIC(t *testing.T) {
-	for _, way := range ways() {
+	for _, way := range mainWays() {
 		t.Run(way.name(), func(t *testing.T) {
 			w := newWorld(t)
 			w.start(t, way.settings(settings), way.privileges()...)
