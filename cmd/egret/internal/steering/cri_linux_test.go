@@ -460,8 +460,8 @@ func TestEventsAreHeard(t *testing.T) {
 	n.looks(0) // the twin's first event
 	n.box("a", newNetNS(t))
 	events <- struct{}{}
-	n.eventually("it is found", n.steered("a"))
-	if src := n.pods.source(); src.State != "events" || src.Sandboxes != 1 {
+	n.eventually("it is found", func() bool { return n.steered("a")() && n.pods.source().Sandboxes == 1 })
+	if src := n.pods.source(); src.State != "events" {
 		t.Errorf("%+v", src)
 	}
 }
