@@ -168,10 +168,12 @@ func (r *Report) Merge(o *Report) {
 		r.Versions = map[string]string{}
 	}
 	for name, v := range o.Versions {
-		if was, ok := r.Versions[name]; ok && was != v {
-			v = was + " and " + v
+		switch was := r.Versions[name]; {
+		case was == "":
+			r.Versions[name] = v
+		case !slices.Contains(strings.Split(was, " and "), v):
+			r.Versions[name] = was + " and " + v
 		}
-		r.Versions[name] = v
 	}
 	r.Command = strings.Join([]string{r.Command, o.Command}, " && ")
 	if o.Date.After(r.Date) {
