@@ -70,10 +70,10 @@ const ordinary = `apiVersion: v1
 kind: Pod
 metadata: {name: %[2]s, namespace: %[1]s}
 spec:
-  serviceAccountName: %[2]s
+  serviceAccountName: %[3]s
   automountServiceAccountToken: false
   terminationGracePeriodSeconds: 1
-  hostNetwork: %[3]t
+  hostNetwork: %[4]t
   containers:
     - name: app
       image: registry.acme.example/client:latest
@@ -86,31 +86,50 @@ spec:
 
 const projects = "https://api.qase.io/v1/project"
 
+// hybrid: cgroup v1 is mounted beside v2.
+var hybrid = []string{"process: {attestor: delegated}", "process: {attestor: delegated, hybrid: true}"}
+
 func daemonset(t *testing.T, w *world) {
-	for _, namespace := range []string{"egret", "reports"} {
-		w.kubectl("create", "namespace", namespace)
-	}
-	w.kubectl("label", "namespace", "egret", "pod-security.kubernetes.io/enforce=privileged")
-	w.kubectl("-n", "egret", "create", "serviceaccount", "egret")
-	w.lay("daemonset", "process: {attestor: delegated}", "process: {attestor: delegated, hybrid: true}") // cgroup v1 is mounted too
+	w.accounts()
+	w.pod("reports", "older", "monthly", false)
+	w.started("reports", "older")
+	w.lay("daemonset", hybrid...)
 	w.write("examples/daemonset/overlay/reports.yaml", reportsPolicy)
 	w.write("examples/daemonset/overlay/reports-token", w.out.monthly.Reveal()+"\n")
 	w.apply("daemonset", daemonsetOverlay)
 	w.rolledOut()
 	w.chain()
 	w.callers()
-	t.Run("who is who", func(t *testing.T) { w.within(t).told() })
-	t.Run("killed", func(t *testing.T) { w.within(t).killed() })
-	t.Run("restart", func(t *testing.T) { w.within(t).restart() })
-	t.Run("policy", func(t *testing.T) { w.within(t).changed() })
-	t.Run("process", func(t *testing.T) { w.within(t).processes() })
-	t.Run("host", func(t *testing.T) { w.within(t).host() })
-	t.Run("gone", func(t *testing.T) { w.within(t).gone() })
+	for _, part := range []struct {
+		name string
+		run  func(*world)
+	}{
+		{"who is who", (*world).told}, {"killed", (*world).killed}, {"restart", (*world).restart}, {"policy", (*world).changed},
+		{"older", (*world).older}, {"process", (*world).processes}, {"host", (*world).host}, {"gone", (*world).gone},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.run(w.within(t)) })
+	}
+}
+
+// accounts makes the namespaces, those who run in them, and what they trust.
+func (w *world) accounts() {
+	w.t.Helper()
+	for _, line := range []string{
+		"create namespace egret", "label namespace egret pod-security.kubernetes.io/enforce=privileged", "create namespace reports",
+		"-n egret create serviceaccount egret", "-n qa create serviceaccount weekly-report",
+		"-n reports create serviceaccount monthly", "-n reports create serviceaccount late",
+	} {
+		w.kubectl(strings.Fields(line)...)
+	}
+	for _, namespace := range []string{"qa", "reports"} {
+		trust := w.kubectl("-n", namespace, "create", "configmap", "egret-trust", "--from-file", w.file("once/trust/bundle.pem"), "--dry-run=client", "-o", "yaml")
+		w.feed(trust, "apply", "--server-side", "--force-conflicts", "-f", "-")
+	}
 }
 
 func (w *world) rolledOut() {
 	w.t.Helper()
-	if out := w.try(Program{Args: w.ctl("-n", "egret", "rollout", "status", "daemonset/egret", "--timeout=60s")}); out.Code != 0 {
+	if out := w.try(Program{Args: w.ctl("-n", "egret", "rollout", "status", "daemonset/egret", "--timeout=120s")}); out.Code != 0 {
 		w.explain("egret")
 		w.t.Fatal(out.Output)
 	}
@@ -127,28 +146,23 @@ func (w *world) chain() {
 // callers are pods of three service accounts: with a credential each, but for the last.
 func (w *world) callers() {
 	w.t.Helper()
-	for _, namespace := range []string{"qa", "reports"} {
-		trust := w.kubectl("-n", namespace, "create", "configmap", "egret-trust", "--from-file", w.file("once/trust/bundle.pem"), "--dry-run=client", "-o", "yaml")
-		w.feed(trust, "apply", "--server-side", "--force-conflicts", "-f", "-")
+	pods := [][2]string{{"qa", "dashboard"}, {"reports", "monthly"}, {"qa", "weekly-report"}}
+	for _, p := range pods {
+		w.pod(p[0], p[1], p[1], false)
 	}
-	w.kubectl("-n", "qa", "create", "serviceaccount", "weekly-report")
-	w.kubectl("-n", "reports", "create", "serviceaccount", "monthly")
-	for _, p := range [][2]string{{"qa", "dashboard"}, {"reports", "monthly"}, {"qa", "weekly-report"}} {
-		w.pod(p[0], p[1], false)
-	}
-	for _, p := range [][2]string{{"qa", "dashboard"}, {"reports", "monthly"}, {"qa", "weekly-report"}} {
+	for _, p := range pods {
 		w.started(p[0], p[1])
 	}
 }
 
-func (w *world) pod(namespace, name string, hostNetwork bool) {
+func (w *world) pod(namespace, name, account string, hostNetwork bool) {
 	w.t.Helper()
-	w.feed(fmt.Sprintf(ordinary, namespace, name, hostNetwork), "apply", "-f", "-")
+	w.feed(fmt.Sprintf(ordinary, namespace, name, account, hostNetwork), "apply", "-f", "-")
 }
 
 func (w *world) started(namespace, name string) {
 	w.t.Helper()
-	if out := w.try(Program{Args: w.ctl("-n", namespace, "wait", "--for=condition=Ready", "pod/"+name, "--timeout=60s")}); out.Code != 0 {
+	if out := w.try(Program{Args: w.ctl("-n", namespace, "wait", "--for=condition=Ready", "pod/"+name, "--timeout=120s")}); out.Code != 0 {
 		w.explain(namespace)
 		w.explain("egret")
 		w.t.Fatal(out.Output)
@@ -188,11 +202,10 @@ func (w *world) told() {
 func (w *world) restart() {
 	w.t.Helper()
 	w.kubectl("-n", "egret", "patch", "daemonset", "egret", "--type=json", "-p", `[{"op": "add", "path": "/spec/template/spec/nodeSelector", "value": {"no": "node"}}]`)
-	w.kubectl("-n", "egret", "wait", "--for=delete", "pod", "-l", "app=egret", "--timeout=60s")
+	w.kubectl("-n", "egret", "wait", "--for=delete", "pod", "-l", "app=egret", "--timeout=120s")
 	before := len(w.out.qase.Calls())
 	has(w.t, "without egret", w.from("qa", "dashboard", "GET", projects), "error: ", "connection refused")
-	w.kubectl("-n", "reports", "create", "serviceaccount", "late")
-	w.pod("reports", "late", false)
+	w.pod("reports", "late", "late", false)
 	w.await("the plugin to refuse a pod", func() bool {
 		return strings.Contains(w.kubectl("-n", "reports", "get", "events"), "egret does not capture the pod")
 	})
@@ -231,6 +244,21 @@ func (w *world) changed() {
 	}
 }
 
+// older: a pod from before the plugin is captured when steer may ask the container runtime.
+func (w *world) older() {
+	w.t.Helper()
+	has(w.t, "before", w.from("reports", "older", "GET", projects), "certificate signed by unknown authority")
+	w.lay("daemonset", append(hybrid, "# patches: [{path: cri.yaml", "patches: [{path: cri.yaml")...)
+	w.apply("daemonset", daemonsetOverlay)
+	w.rolledOut()
+	w.await("the older pod to be captured", func() bool {
+		return strings.Contains(w.from("reports", "older", "GET", "https://api.qase.io/v1/run/WEB"), "status: 200")
+	})
+	if calls := w.out.qase.Calls(); calls[len(calls)-1].Fingerprint != w.out.monthly.Fingerprint() {
+		w.t.Errorf("the older pod was given %+v", calls[len(calls)-1])
+	}
+}
+
 // processes: the privileges of those that run, what they have used of their limits, and
 // what the kubelet has found when it probed them.
 func (w *world) processes() {
@@ -241,17 +269,20 @@ func (w *world) processes() {
 		w.t.Logf("%s: %s", name, w.memory(pid))
 	}
 	w.t.Logf("the whole node: %s", w.memory("1"))
-	probes := w.kubectl("get", "--raw", "/api/v1/nodes/"+nodeName+"/proxy/metrics/probes")
 	for _, kind := range []string{"Startup", "Readiness", "Liveness"} {
-		found := false
-		for line := range strings.Lines(probes) {
-			found = found || strings.HasPrefix(line, "prober_probe_total{container=\"egret\",namespace=\"egret\"") &&
-				strings.Contains(line, `probe_type="`+kind+`",result="successful"`)
-		}
-		if !found {
-			w.t.Errorf("no %s probe of egret has succeeded:\n%s", kind, probes)
+		w.await("a "+kind+" probe of egret that succeeds", func() bool { return w.probed(kind) })
+	}
+}
+
+// probed: the kubelet says that a probe of egret has succeeded.
+func (w *world) probed(kind string) bool {
+	w.t.Helper()
+	for line := range strings.Lines(w.kubectl("get", "--raw", "/api/v1/nodes/"+nodeName+"/proxy/metrics/probes")) {
+		if strings.HasPrefix(line, `prober_probe_total{container="egret",namespace="egret"`) && strings.Contains(line, `probe_type="`+kind+`",result="successful"`) {
+			return true
 		}
 	}
+	return false
 }
 
 // memory is the most that a process' cgroup has used, of what it may.
@@ -265,9 +296,10 @@ func (w *world) memory(pid string) string {
 func (w *world) host() {
 	w.t.Helper()
 	w.kubectl("-n", "qa", "delete", "pod", "weekly-report")
-	w.pod("qa", "weekly-report", true)
+	w.pod("qa", "weekly-report", "weekly-report", true)
 	w.started("qa", "weekly-report")
 	has(w.t, "in the node's network", w.from("qa", "weekly-report", "GET", projects), "certificate signed by unknown authority")
+	w.await("the reason", func() bool { return strings.Contains(w.steered(), "pod qa/weekly-report is in the host's network") })
 }
 
 // pidOf is the first process of a container.
@@ -293,11 +325,17 @@ func (w *world) gone() {
 		w.t.Errorf("ADD of the node's network: %+v", out)
 	}
 	w.kubectl("-n", "qa", "delete", "pod", "dashboard", "weekly-report")
-	w.kubectl("-n", "reports", "delete", "pod", "monthly", "late")
+	w.kubectl("-n", "reports", "delete", "pod", "monthly", "late", "older")
 	if left := w.run("ls", "/run/egret-steer/pods"); left != "" {
 		w.t.Errorf("state of pods that are gone: %s", left)
 	}
-	has(w.t, "egret steer list", w.kubectl("-n", "egret", "exec", "daemonset/egret", "-c", "steer", "--", "/usr/local/bin/egret", "steer", "list"), "no pod is steered")
+	w.await("nothing to be steered", func() bool { return !strings.Contains(w.steered(), "served") })
+}
+
+// steered is what egret steer says of each pod.
+func (w *world) steered() string {
+	w.t.Helper()
+	return w.kubectl("-n", "egret", "exec", "daemonset/egret", "-c", "steer", "--", "/usr/local/bin/egret", "steer", "list")
 }
 
 // plugin calls the plugin that the DaemonSet has installed, as a runtime does.

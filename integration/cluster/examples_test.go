@@ -68,17 +68,19 @@ func (c *cluster) inFolder(name string, args ...string) string {
 }
 
 // lay makes the folder that the README of an example leads to: the example, the policy of
-// the local one, the keys of the SaaS, and what egret ca has made. edit changes egret.yaml,
-// which is what people do in it.
+// the local one, the keys of the SaaS, and what egret ca has made. edit is what people
+// change in the example's files: old, new, and so on.
 func (w *world) lay(example string, edit ...string) {
 	w.t.Helper()
 	files, err := local.Render(local.Overlay{})
 	w.must(err)
-	for _, name := range []string{"egret.yaml", "kustomization.yaml", manifests[example]} {
-		files[name], err = os.ReadFile(filepath.Join("../../examples", example, name))
+	own, err := filepath.Glob(filepath.Join("../../examples", example, "*.yaml"))
+	w.must(err)
+	for _, name := range own {
+		text, err := os.ReadFile(name)
 		w.must(err)
+		files[filepath.Base(name)] = []byte(strings.NewReplacer(edit...).Replace(string(text)))
 	}
-	files["egret.yaml"] = []byte(strings.NewReplacer(edit...).Replace(string(files["egret.yaml"])))
 	files["secrets/qase-token"] = []byte(w.out.dashboard.Reveal() + "\n")
 	files["secrets/pagerduty-client-secret"] = []byte("never-used\n")
 	base := filepath.Join("examples", example, "base")
@@ -88,11 +90,6 @@ func (w *world) lay(example string, edit ...string) {
 	w.run("cp", "-r", w.file("once/issuer"), w.file("once/trust"), w.file(base))
 	w.inFolder(base, w.file("egret.bin"), "check", "-c", "egret.yaml")
 }
-
-// manifests are the names of the examples' own.
-//
-//nolint:gochecknoglobals // a table
-var manifests = map[string]string{"sidecar": "pod.yaml", "redirect": "pod.yaml", "daemonset": "daemonset.yaml"}
 
 // apply applies an example with what an overlay of it changes.
 func (w *world) apply(example, overlay string) {
@@ -140,7 +137,7 @@ func (w *world) job(name, want string, edit func(pod object)) {
 	text, err := json.Marshal(o)
 	w.must(err)
 	w.feed(string(text), "apply", "-f", "-")
-	if out := w.try(Program{Args: w.ctl("-n", "qa", "wait", "--for=condition="+want, "job/"+name, "--timeout=90s")}); out.Code != 0 {
+	if out := w.try(Program{Args: w.ctl("-n", "qa", "wait", "--for=condition="+want, "job/"+name, "--timeout=120s")}); out.Code != 0 {
 		w.explain("qa")
 		w.t.Fatalf("job %s is not %s: %s", name, want, out.Output)
 	}
