@@ -36,7 +36,7 @@ func newCluster(t *testing.T) *cluster {
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to make namespaces")
 	}
-	for _, program := range []string{"etcd", "containerd", "runc", "ctr", "nft", "ip"} {
+	for _, program := range []string{"etcd", "containerd", "runc", "ctr", "nft", "ip", "/usr/lib/cni/bridge"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("%s is not here: integration/run packages", program)
 		}
