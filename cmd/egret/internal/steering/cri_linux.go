@@ -27,6 +27,7 @@ type runtimePods struct {
 	state   *state
 	log     *slog.Logger
 	pace    pace
+	most    int // sandboxes that are remembered
 
 	mu     sync.Mutex
 	have   map[string]*sandbox // by ID: steered, or not with a reason
@@ -69,7 +70,7 @@ func newRuntimePods(address string, m *steer.Steersman, s *state, log *slog.Logg
 		return nil, err
 	}
 	return &runtimePods{
-		address: address, client: client, m: m, state: s, log: log, pace: usualPace(), since: time.Now(), away: errors.New("it has not been asked yet"),
+		address: address, client: client, m: m, state: s, log: log, pace: usualPace(), most: maxSandboxes, since: time.Now(), away: errors.New("it has not been asked yet"),
 		have: map[string]*sandbox{}, ended: map[string]bool{},
 	}, nil
 }
@@ -233,7 +234,7 @@ func (r *runtimePods) leave(ctx context.Context, id string) {
 func (r *runtimePods) due(ids []string) (out []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	room := maxSandboxes - len(r.have)
+	room := r.most - len(r.have)
 	for _, id := range ids {
 		x := r.have[id]
 		switch {

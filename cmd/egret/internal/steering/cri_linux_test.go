@@ -469,7 +469,8 @@ func TestEventsAreHeard(t *testing.T) {
 // TestBounded: a runtime that lists more than there can be fills no memory.
 func TestBounded(t *testing.T) {
 	n := newNode(t)
-	for i := range maxSandboxes + 50 {
+	n.pods.most = 20
+	for i := range n.pods.most + 50 {
 		n.r.Boxes[fmt.Sprint(i)] = &critest.Box{UID: "u", Namespace: "qa", Name: "x", Host: true}
 	}
 	n.r.Start()
@@ -479,10 +480,10 @@ func TestBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i := range maxSandboxes + 50 {
+	for i := range n.pods.most + 50 {
 		n.pods.over(fmt.Sprint("other", i))
 	}
-	if len(n.pods.have) > maxSandboxes || len(n.pods.ended) > maxSandboxes {
+	if len(n.pods.have) != n.pods.most || len(n.pods.ended) != n.pods.most {
 		t.Errorf("%d sandboxes, %d that have ended", len(n.pods.have), len(n.pods.ended))
 	}
 }

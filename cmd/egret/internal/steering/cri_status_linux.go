@@ -74,7 +74,7 @@ func (r *runtimePods) over(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.have, id)
-	if len(r.ended) < maxSandboxes {
+	if len(r.ended) < r.most {
 		r.ended[id] = true
 	}
 }
