@@ -45,7 +45,7 @@ func specs() map[string]spec {
 		Nginx: {start: startNginx, programs: []string{"nginx"}, files: []string{"nginx/nginx.conf"}, can: intercepts,
 			about: "TLS in, TLS out, one header put in; intercepts nothing, knows one origin; HTTP/1.1 towards the origin, but for gRPC; X25519 where the Go programs agree on X25519MLKEM768"},
 		Haproxy: {start: startHaproxy, programs: []string{"haproxy"}, files: []string{"haproxy/haproxy.cfg"}, can: tunnels,
-			about: "TCP mode, splice-auto; passes bytes on to one origin, without CONNECT"},
+			about: "TCP mode, splicing both ways; passes bytes on to one origin, without CONNECT"},
 		Goproxy:      {start: startGoproxy(), can: withoutGRPC, about: "goproxy's own MITM with one header put in; certificates cached, ECDSA CA, upstream verified, 256 idle upstream connections kept, HTTP/2 both ways"},
 		GoproxyPlain: {start: startGoproxy("-plain"), can: withoutGRPC, about: "goproxy's own MITM with one header put in; certificates and transport as they come, ECDSA CA, upstream verified, HTTP/2 towards clients"},
 		Squid: {start: startSquid, programs: []string{"squid", certgen}, files: []string{"squid/squid.conf"}, can: overH1,
