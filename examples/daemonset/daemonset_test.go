@@ -18,7 +18,9 @@ import (
 // The settings load in the node's network, with a real CA and the policy of the local
 // example.
 func TestSettingsLoad(t *testing.T) {
-	pod.Load(t, pod.Lay(t), pod.Env(true))
+	dir := pod.Lay(t)
+	pod.Load(t, dir, pod.Env(true))
+	pod.Mounted(t, dir, "daemonset.yaml")
 }
 
 // container is the part of the manifest between the name of a container and the next.

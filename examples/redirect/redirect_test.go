@@ -17,6 +17,7 @@ import (
 func TestSettingsLoad(t *testing.T) {
 	dir := pod.Lay(t)
 	pod.Load(t, dir, pod.Env(false))
+	pod.Mounted(t, dir, "pod.yaml")
 	if _, faults := config.LoadNode(filepath.Join(dir, "egret.yaml"), pod.Env(true)); len(faults) != 2 || faults[0].Path != "listeners[0].identify.sidecar" {
 		t.Errorf("in the host's network: %v", faults)
 	}

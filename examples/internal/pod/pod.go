@@ -5,8 +5,11 @@
 package pod
 
 import (
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/egret-proxy/egret/certs"
@@ -67,13 +70,42 @@ func Lay(t testing.TB) string {
 		t.Fatal(err)
 	}
 	for name, text := range files {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, text, 0o440); err != nil { // as the manifests mount them
+		if err := os.WriteFile(file, text, 0o440); err != nil { //nolint:gosec // as the manifests mount them
 			t.Fatal(err)
 		}
 	}
 	return dir
+}
+
+// Mounted holds a manifest, and the kustomization.yaml beside it, to what Lay has laid:
+// every file is made part of a ConfigMap or Secret, and mounted where it is laid.
+func Mounted(t testing.TB, dir, manifest string) {
+	t.Helper()
+	texts := map[string]string{}
+	for _, name := range []string{manifest, "kustomization.yaml"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[name] = string(text)
+	}
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || name == "egret.yaml" { // that has no path of its own
+			return err
+		}
+		if !strings.Contains(texts[manifest], "{key: "+path.Base(name)+", path: "+name+"}\n") {
+			t.Errorf("%s does not mount %s", manifest, name)
+		}
+		if !strings.Contains(texts["kustomization.yaml"], name) {
+			t.Errorf("kustomization.yaml does not take %s", name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
