@@ -56,13 +56,13 @@ func run(m *testing.M) int {
 	return code
 }
 
-// leftovers are namespaces, cgroups, mounts, sockets of shims, interfaces and processes, of
-// these tests or such as these tests might leave.
+// leftovers are namespaces, cgroups, mounts, sockets of shims and processes, of these tests
+// or such as these tests might leave.
 func leftovers(dir string) []string {
 	var left []string
 	for _, at := range []string{
 		"/run/netns/cni-*", "/run/containerd/s/*", "/sys/fs/cgroup/*/" + prefix() + "*", os.TempDir() + "/" + prefix() + "*/run*",
-		"/var/lib/cni/*/*", "/sys/class/net/veth*",
+		"/var/lib/cni/*/*",
 	} {
 		found, _ := filepath.Glob(at)
 		left = append(left, found...)
