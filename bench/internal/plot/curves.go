@@ -21,6 +21,7 @@ type CurvePanel struct {
 	X, Y   string // what the axes show
 	Lines  []Line
 	Format Format // of Y
+	Binary bool   // Y counts bytes: round values are those of KiB, MiB, GiB
 }
 
 // Line is one curve.
@@ -98,7 +99,7 @@ func (p CurvePanel) draw(c *canvas, x, y float64) {
 			top = max(top, m.Value, m.High)
 		}
 	}
-	marks := ticks(top * 1.05)
+	marks := p.ticks(top * 1.05)
 	a := p.axes(x, y, marks[len(marks)-1])
 	c.text(x, y, "t", "start", p.Title)
 	c.text(x, y+16, "s", "start", p.Y)
@@ -111,6 +112,19 @@ func (p CurvePanel) draw(c *canvas, x, y float64) {
 	for i, l := range p.Lines {
 		l.draw(c, a, i%shades)
 	}
+}
+
+// ticks are round values of the unit that y is printed in.
+func (p CurvePanel) ticks(top float64) []float64 {
+	unit := 1.0
+	for p.Binary && top >= unit*1024 {
+		unit *= 1024
+	}
+	out := ticks(top / unit)
+	for i := range out {
+		out[i] *= unit
+	}
+	return out
 }
 
 // bottom draws the logarithmic axis: a tick for each power of ten, and for its end where

@@ -128,3 +128,10 @@ func TestTicks(t *testing.T) {
 		}
 	}
 }
+
+func TestBinaryTicks(t *testing.T) {
+	const mib = 1 << 20
+	if d := cmp.Diff([]float64{0, 200 * mib, 400 * mib, 600 * mib, 800 * mib}, CurvePanel{Binary: true}.ticks(650*mib)); d != "" {
+		t.Error(d)
+	}
+}

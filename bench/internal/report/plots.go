@@ -78,7 +78,7 @@ func (r *Report) growthPlot() []byte {
 	chart := plot.Curves{Title: "What grows with what", Subtitle: r.subtitle("median with quartiles")}
 	for _, name := range r.panels() {
 		curves := r.curvesOf(name)
-		p := plot.CurvePanel{Title: name, X: curves[0].X, Y: curves[0].Y, Format: axisText(curves[0].Unit)}
+		p := plot.CurvePanel{Title: name, X: curves[0].X, Y: curves[0].Y, Format: axisText(curves[0].Unit), Binary: curves[0].Unit == Octets}
 		for _, c := range curves {
 			p.Lines = append(p.Lines, plot.Line{Name: c.Name, Marks: c.marks()})
 		}
