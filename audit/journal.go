@@ -63,6 +63,7 @@ type Journal struct {
 	failure  atomic.Pointer[failure]
 	lastLoss atomic.Int64 // Unix nanoseconds; 0: none
 
+	parked atomic.Bool // the writer waits for a record: whoever queues one wakes it
 	wakeC  chan struct{}
 	abortC chan struct{} // closed when Close gives up
 	doneC  chan struct{} // closed when the writer has ended
@@ -122,8 +123,7 @@ func (j *Journal) Begin() (Slot, error) {
 	// Read after the Add: either the writer sees our place and waits for it, or we see
 	// that it may already have ended.
 	if j.closed.Load() {
-		j.release(p)
-		j.wake()
+		j.giveBack(p)
 		return j.full(ErrClosed)
 	}
 	p.state.Store(stateReserved)
@@ -145,6 +145,23 @@ func (j *Journal) release(p *place) {
 	j.open.Add(-1)
 }
 
+// giveBack frees a place that holds no record. A closing journal waits for the last one.
+func (j *Journal) giveBack(p *place) {
+	j.release(p)
+	if j.closed.Load() {
+		j.wake()
+	}
+}
+
+// queued is called when a record has been queued. A writer that gathers records is left
+// alone, unless they could run out of places meanwhile.
+func (j *Journal) queued() {
+	if j.parked.Load() || 2*j.open.Load() >= int64(len(j.places)) {
+		j.wake()
+	}
+}
+
+// wake never waits: one signal is enough.
 func (j *Journal) wake() {
 	select {
 	case j.wakeC <- struct{}{}:

@@ -247,6 +247,46 @@ func TestRecordsAreBatched(t *testing.T) {
 	})
 }
 
+// Under load the writer is not woken for each record: a system call for each would cost
+// more than the record.
+func TestRecordsThatComeOneByOneAreGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const records, apart = 1000, 100 * time.Microsecond
+		sink := &faultySink{}
+		j := journal(t, Options{Writer: sink, Queue: 4096})
+		for i := range records {
+			begin(t, j).Write(Record{ID: fmt.Sprint(i)})
+			if i == 0 {
+				synctest.Wait()
+				if n := len(sink.ids(t)); n != 1 {
+					t.Errorf("a record on its own waits")
+				}
+			}
+			time.Sleep(apart)
+		}
+		time.Sleep(gather)
+		synctest.Wait()
+		if n := len(sink.ids(t)); n != records {
+			t.Errorf("%d records after %v", n, gather)
+		}
+		if writes, _, _ := sink.counts(); writes > int(records*apart/gather)+2 {
+			t.Errorf("%d writes", writes)
+		}
+	})
+}
+
+// A short queue is emptied before it is full.
+func TestGatheringLeavesPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := journal(t, Options{Writer: &faultySink{}, Queue: 4})
+		for range 100 { // without a pause
+			begin(t, j).Write(Record{})
+			begin(t, j).Write(Record{})
+			synctest.Wait()
+		}
+	})
+}
+
 func TestCloseWaitsForReservedPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &faultySink{}

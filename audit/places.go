@@ -30,7 +30,7 @@ func (p *place) Write(r Record) {
 	}
 	p.rec = r
 	p.journal.ready.push(p)
-	p.journal.wake()
+	p.journal.queued()
 }
 
 // Cancel implements Slot.
@@ -39,8 +39,7 @@ func (p *place) Cancel() {
 		p.journal.misuse()
 		return
 	}
-	p.journal.release(p)
-	p.journal.wake() // a closing journal waits for the last place
+	p.journal.giveBack(p)
 }
 
 // list is a lock-free stack of places. The upper half of head counts changes, so that
@@ -60,6 +59,8 @@ func (l *list) push(p *place) {
 		}
 	}
 }
+
+func (l *list) empty() bool { return uint32(l.head.Load()) == 0 }
 
 // pop takes the top place, nil where there is none.
 func (l *list) pop(places []place) *place {

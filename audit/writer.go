@@ -12,6 +12,7 @@ import (
 
 const (
 	batchBytes = 64 << 10               // a batch is handed to the sink at this size
+	gather     = 5 * time.Millisecond   // after a write: what comes meanwhile is written at once
 	syncEvery  = time.Second            // longest time a written record is not synced
 	minRetry   = 100 * time.Millisecond // pause after the first failure of the sink
 	maxRetry   = 5 * time.Second
@@ -48,19 +49,33 @@ func (w *writer) run() {
 	timer := time.NewTimer(syncEvery)
 	defer timer.Stop()
 	for {
-		w.step(time.Now())
+		wrote := w.step(time.Now())
 		if w.closing && w.journal.open.Load() == 0 {
 			return
 		}
-		timer.Reset(w.pause(time.Now()))
-		select {
-		case <-w.journal.wakeC:
-		case <-timer.C:
-		case <-w.journal.abortC:
-			return
+		if w.park(wrote) {
+			timer.Reset(w.pause(time.Now(), wrote))
+			select {
+			case <-w.journal.wakeC:
+			case <-timer.C:
+			case <-w.journal.abortC:
+				return
+			}
 		}
+		w.journal.parked.Store(false)
 		w.noticeClose()
 	}
+}
+
+// park says whether the next record is to wake us, and reports whether there is anything to
+// wait for. Under load it is not, and records are written many at a time: a record on its
+// own is written at once, those that come within gather of it a little later.
+func (w *writer) park(wrote bool) bool {
+	if w.failing() || wrote && !w.closing {
+		return true
+	}
+	w.journal.parked.Store(true)
+	return w.journal.ready.empty() // read after the Store: whoever queues next sees it
 }
 
 // noticeClose gives a failing sink one more chance at once when closing begins.
@@ -71,10 +86,12 @@ func (w *writer) noticeClose() {
 }
 
 // pause is how long there is nothing to do unless somebody wakes us.
-func (w *writer) pause(now time.Time) time.Duration {
+func (w *writer) pause(now time.Time, wrote bool) time.Duration {
 	switch {
 	case w.failing():
 		return w.retryAt.Sub(now)
+	case wrote:
+		return gather
 	case !w.dirtySince.IsZero():
 		return w.dirtySince.Add(syncEvery).Sub(now)
 	}
@@ -84,24 +101,27 @@ func (w *writer) pause(now time.Time) time.Duration {
 func (w *writer) failing() bool { return w.journal.failure.Load() != nil }
 
 // step writes what is queued and syncs what is due, unless a failure is being waited out.
-func (w *writer) step(now time.Time) {
+// It reports whether it wrote anything.
+func (w *writer) step(now time.Time) (wrote bool) {
 	if w.failing() && now.Before(w.retryAt) {
-		return
+		return false
 	}
-	err := w.drain()
+	wrote, err := w.drain()
 	if err == nil && w.syncDue(now) {
 		err = w.sync()
 	}
 	w.settle(err)
+	return wrote
 }
 
-func (w *writer) drain() error {
+func (w *writer) drain() (wrote bool, err error) {
 	for w.fill() {
 		if err := w.flush(); err != nil {
-			return err
+			return wrote, err
 		}
+		wrote = true
 	}
-	return nil
+	return wrote, nil
 }
 
 // fill encodes queued records into buf up to the size of a batch and reports whether
