@@ -292,7 +292,7 @@ func (s *search) try(e *entry, r *Request, op string, ask bool) bool {
 	}
 	for _, method := range [...]string{r.Method, ""} {
 		if op != "" && (s.take(e.rules[grant{method, op}], r) || s.takePrefix(e, grant{method, op}, r)) ||
-			s.take(e.rules[grant{method, ""}], r) {
+			s.take(e.any[method], r) {
 			return true
 		}
 	}

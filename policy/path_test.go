@@ -101,6 +101,9 @@ func addPaths(f *testing.F) {
 func FuzzMUST_H6_StrictPathsHaveOneMeaning(f *testing.F) {
 	addPaths(f)
 	f.Fuzz(func(t *testing.T, raw string) {
+		if bad := rawProblem(raw); ordinary(raw) && (bad != "" || strings.Contains(raw, "%")) {
+			t.Errorf("%q is taken for ordinary, but %s", raw, bad)
+		}
 		if CheckPath(raw, false) != nil {
 			return
 		}

@@ -118,7 +118,7 @@ func (p *Policy) list(d *Destination) {
 	}
 }
 
-func setNew[V any](m map[string]V, key string, v V) {
+func setNew[K comparable, V any](m map[K]V, key K, v V) {
 	if _, ok := m[key]; !ok {
 		m[key] = v
 	}
@@ -180,7 +180,8 @@ type grants struct {
 
 // entry holds the rules of one path template.
 type entry struct {
-	rules    map[grant]*Rule
+	any      map[string]*Rule // by method, those that name no operation
+	rules    map[grant]*Rule  // those that do
 	prefixes []prefixRule
 	methods  map[string]bool
 	named    map[string]bool // methods for which some rule names operations
@@ -209,7 +210,7 @@ func (g *grants) add(r *Rule) {
 
 func (e *entry) add(r *Rule) {
 	if e.rules == nil {
-		e.rules, e.methods, e.named = map[grant]*Rule{}, map[string]bool{}, map[string]bool{}
+		e.any, e.rules, e.methods, e.named = map[string]*Rule{}, map[grant]*Rule{}, map[string]bool{}, map[string]bool{}
 	}
 	for _, m := range orAny(r.Methods) {
 		e.methods[m] = true
@@ -217,8 +218,10 @@ func (e *entry) add(r *Rule) {
 		for _, name := range orAny(r.Operations) {
 			if prefix, wild := strings.CutSuffix(name, "*"); wild {
 				e.addPrefix(prefixRule{m, prefix, r})
-			} else if e.rules[grant{m, name}] == nil {
-				e.rules[grant{m, name}] = r
+			} else if name == "" {
+				setNew(e.any, m, r)
+			} else {
+				setNew(e.rules, grant{m, name}, r)
 			}
 		}
 	}
