@@ -11,7 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/egret-proxy/egret/audit"
 	"github.com/egret-proxy/egret/internal/saas"
+	"github.com/egret-proxy/egret/policy"
 )
 
 // quietHandler is the cheapest origin that there is.
@@ -120,5 +125,41 @@ func TestAllocationsOfAnInterceptedRequest(t *testing.T) {
 				t.Errorf("%.0f allocations, the ceiling is %.0f", n, ceiling)
 			}
 		})
+	}
+}
+
+// served is what an ordinary request counts, and must not allocate.
+func servedExchange(tb testing.TB) (*metrics, *exchange) {
+	m, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	x := &exchange{c: &clientConn{dest: &policy.Destination{Name: "slack"}, workInfo: &policy.Workload{Name: "dashboard"}}}
+	x.rec.Verdict, x.rec.CallerCredential, x.rec.TUpstream, x.rec.BytesOut = policy.Allow.String(), audit.CallerNone, time.Millisecond, 1024
+	return m, x
+}
+
+func TestCountingDoesNotAllocate(t *testing.T) {
+	m, x := servedExchange(t)
+	if n := testing.AllocsPerRun(100, func() { m.served(x) }); n != 0 && !raceEnabled {
+		t.Errorf("%v allocations", n)
+	}
+	if got := testutil.ToFloat64(m.requests.WithLabelValues("slack", "allow", "", "")); got != 101 {
+		t.Errorf("%v requests counted", got)
+	}
+}
+
+func BenchmarkCounting(b *testing.B) {
+	m, x := servedExchange(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		m.served(x)
+	}
+}
+
+func BenchmarkNewID(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = newID()
 	}
 }

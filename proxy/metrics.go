@@ -5,6 +5,7 @@ package proxy
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -28,6 +29,16 @@ type metrics struct {
 	mismatches *prometheus.CounterVec // destination
 	cut        prometheus.Counter
 	lost       prometheus.Counter
+
+	held sync.Map // name of a destination: *heldMetrics
+}
+
+// heldMetrics are what every request to one destination counts, found once: to look for a
+// series by its labels costs more than to count.
+type heldMetrics struct {
+	allowed            prometheus.Counter
+	overhead, upstream prometheus.Observer
+	in, out            prometheus.Counter
 }
 
 // overheadBuckets span what egret itself adds: tens of microseconds to a second.
@@ -92,15 +103,37 @@ func destinationName(c *clientConn) string {
 	return c.dest.Name
 }
 
+// at returns what is held of a destination.
+func (m *metrics) at(destination string) *heldMetrics {
+	if h, ok := m.held.Load(destination); ok {
+		return h.(*heldMetrics) //nolint:forcetypeassert // nothing else is in it
+	}
+	h := &heldMetrics{
+		allowed:  m.requests.WithLabelValues(destination, policy.Allow.String(), "", ""),
+		overhead: m.overhead.WithLabelValues(destination),
+		upstream: m.upstream.WithLabelValues(destination),
+		in:       m.bytes.WithLabelValues(destination, "in"),
+		out:      m.bytes.WithLabelValues(destination, "out"),
+	}
+	m.held.Store(destination, h) // two at once hold the same series
+	return h
+}
+
 // served counts one request.
 func (m *metrics) served(x *exchange) {
 	d := destinationName(x.c)
-	m.requests.WithLabelValues(d, x.rec.Verdict, x.rec.Layer, x.rec.Reason).Inc()
-	m.overhead.WithLabelValues(d).Observe((x.rec.TIdentity + x.rec.TPolicy + x.rec.TCredential).Seconds())
-	if x.rec.TUpstream > 0 {
-		m.upstream.WithLabelValues(d).Observe(x.rec.TUpstream.Seconds())
+	h := m.at(d)
+	if rec := &x.rec; rec.Reason == "" && rec.Layer == "" && rec.Verdict == policy.Allow.String() {
+		h.allowed.Inc()
+	} else {
+		m.requests.WithLabelValues(d, rec.Verdict, rec.Layer, rec.Reason).Inc()
 	}
-	m.count(d, x.rec.BytesIn, x.rec.BytesOut)
+	h.overhead.Observe((x.rec.TIdentity + x.rec.TPolicy + x.rec.TCredential).Seconds())
+	if x.rec.TUpstream > 0 {
+		h.upstream.Observe(x.rec.TUpstream.Seconds())
+	}
+	h.in.Add(float64(x.rec.BytesIn))
+	h.out.Add(float64(x.rec.BytesOut))
 	if k := x.rec.CallerCredential; k != "" && k != "none" && x.c.workInfo != nil {
 		m.callerOwn.WithLabelValues(x.c.workInfo.Name, k).Inc()
 	}
