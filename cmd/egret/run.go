@@ -14,6 +14,7 @@ import (
 
 	"github.com/egret-proxy/egret/cmd/egret/internal/node"
 	"github.com/egret-proxy/egret/config"
+	"github.com/egret-proxy/egret/internal/memory"
 )
 
 func newRunCommand() *cobra.Command {
@@ -54,6 +55,7 @@ func runNode(ctx context.Context, file string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	defer memory.Settle(os.DirFS("/"), os.Getenv).Release() // not before what the start needs has been read
 	return n.Run(ctx)
 }
 
