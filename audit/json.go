@@ -113,7 +113,34 @@ func (e *encoder) optInt(key string, v int64) {
 
 func (e *encoder) time(key string, t time.Time) {
 	e.b = append(append(e.b, key...), '"')
-	e.b = append(t.UTC().AppendFormat(e.b, timeFormat), '"')
+	e.b = append(appendTime(e.b, t), '"')
+}
+
+// appendTime is AppendFormat with timeFormat, which every record would have parsed anew.
+func appendTime(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		return t.AppendFormat(b, timeFormat)
+	}
+	hour, minute, second := t.Clock()
+	b = append(appendDigits(b, year, 4), '-')
+	b = append(appendDigits(b, int(month), 2), '-')
+	b = append(appendDigits(b, day, 2), 'T')
+	b = append(appendDigits(b, hour, 2), ':')
+	b = append(appendDigits(b, minute, 2), ':')
+	b = append(appendDigits(b, second, 2), '.')
+	return append(appendDigits(b, t.Nanosecond()/1000, 6), 'Z')
+}
+
+// appendDigits writes v, which is not negative, in exactly so many digits.
+func appendDigits(b []byte, v, digits int) []byte {
+	b = append(b, "000000"[:digits]...)
+	for i := len(b) - 1; v > 0; i-- {
+		b[i] = byte('0' + v%10)
+		v /= 10
+	}
+	return b
 }
 
 // appendString appends s as a JSON string that is one line and harmless on a terminal

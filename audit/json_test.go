@@ -214,6 +214,18 @@ func FuzzRecordJSON(f *testing.F) {
 	})
 }
 
+func FuzzAppendTime(f *testing.F) {
+	for _, t := range []time.Time{{}, start, time.Unix(0, 0), time.Date(-1, 2, 29, 23, 59, 59, 999999999, time.UTC), time.Date(10000, 1, 1, 0, 0, 0, 1, time.UTC)} {
+		f.Add(t.Unix(), int64(t.Nanosecond()), 3600)
+	}
+	f.Fuzz(func(t *testing.T, sec, nsec int64, east int) {
+		at := time.Unix(sec, nsec).In(time.FixedZone("", east%86400))
+		if got, want := string(appendTime(nil, at)), at.UTC().Format(timeFormat); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	})
+}
+
 func TestAppendJSONDoesNotAllocate(t *testing.T) {
 	r, buf := record("01J"), make([]byte, 0, 4096)
 	if n := testing.AllocsPerRun(100, func() { buf = r.AppendJSON(buf[:0]) }); n != 0 {
