@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,7 +54,7 @@ type clientConn struct {
 	over     atomic.Bool // a body was left unread: nothing behind it can be told apart from it
 
 	mu      sync.Mutex
-	live    map[running]struct{}
+	live    []running
 	closeFn func() // gives back the connection's places, once
 	cause   error  // why egret ended it, nil if it did not
 }
@@ -118,27 +119,24 @@ type running interface {
 func (c *clientConn) add(x running) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.live == nil {
-		c.live = make(map[running]struct{}, 1)
-	}
-	c.live[x] = struct{}{}
+	c.live = append(c.live, x)
 }
 
 func (c *clientConn) remove(x running) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.live, x)
+	if i := slices.Index(c.live, x); i >= 0 { // HTTP/2 has a hundred at most
+		last := len(c.live) - 1
+		c.live[i], c.live[last] = c.live[last], nil
+		c.live = c.live[:last]
+	}
 }
 
 // running returns what goes on.
 func (c *clientConn) running() []running {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make([]running, 0, len(c.live))
-	for x := range c.live {
-		out = append(out, x)
-	}
-	return out
+	return slices.Clone(c.live)
 }
 
 // cut ends the connection and everything on it, with the reason that records give.

@@ -258,6 +258,16 @@ func TestMUST_H8_BytesBeforeThe200CloseTheConnection(t *testing.T) {
 	eventually(t, "places given back", func() bool { return w.srv.table.count.Load() == 0 && len(w.srv.table.all()) == 0 })
 }
 
+// h2Block encodes names and values.
+func h2Block(fields ...string) []byte {
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	for i := 0; i+1 < len(fields); i += 2 {
+		_ = enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	return block.Bytes()
+}
+
 // h2Raw sends one request as HTTP/2 frames, with fields that no client library would
 // send, and returns the status; "" where the stream was reset.
 func (w *world) h2Raw(fields ...string) string {
@@ -267,16 +277,11 @@ func (w *world) h2Raw(fields ...string) string {
 		w.t.Fatal(err)
 	}
 	defer tc.Close()
-	var block bytes.Buffer
-	enc := hpack.NewEncoder(&block)
-	for i := 0; i+1 < len(fields); i += 2 {
-		_ = enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
-	}
 	_, _ = io.WriteString(tc, http2.ClientPreface)
 	fr := http2.NewFramer(tc, tc)
 	fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	_ = fr.WriteSettings()
-	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: h2Block(fields...), EndStream: true, EndHeaders: true})
 	for {
 		f, err := fr.ReadFrame()
 		if err != nil {
