@@ -188,6 +188,7 @@ type responseWriter struct {
 	n       atomic.Int64 // to the client
 	upIn    atomic.Int64 // from the client on an upgraded connection
 	refusal *refusal     // why Hijack refused
+	ending  ending
 }
 
 // Unwrap lets http.ResponseController reach the connection's own writer.
@@ -214,15 +215,19 @@ func (w *responseWriter) WriteHeader(status int) {
 // Write implements http.ResponseWriter. What the SaaS has sent is on its way to the
 // client at once: bodies of unknown length are flushed by the forwarder, header first,
 // those of a declared length here, with their first bytes. So a small answer is one
-// write and one TLS record, header and body. The last piece is flushed like any other:
-// an HTTP/2 server may end its stream later than its body.
+// write and one TLS record, header and body. With HTTP/2 the last piece waits for the end
+// of the stream, which most often is there already and goes with it, but not for long.
 func (w *responseWriter) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(p)
 	w.n.Add(int64(n))
-	if err == nil && w.length > 0 {
+	switch {
+	case err != nil || w.length <= 0:
+	case w.ending.waits && w.n.Load() >= w.length:
+		w.ending.flushSoon(w)
+	default:
 		w.Flush()
 	}
 	return n, err

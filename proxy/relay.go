@@ -94,7 +94,7 @@ func (f *relay) answer(w *responseWriter, resp *http.Response) {
 		h.Add("Trailer", strings.Join(slices.Collect(maps.Keys(resp.Trailer)), ", "))
 	}
 	w.WriteHeader(resp.StatusCode)
-	err := f.copyBody(w, resp)
+	err := f.copyWhole(w, resp)
 	_ = resp.Body.Close() // now: it fills the trailer
 	if err != nil {
 		panic(http.ErrAbortHandler) // all that can be done behind a header
@@ -121,6 +121,13 @@ func moveHeader(to, from http.Header) {
 		}
 		to[name] = values
 	}
+}
+
+// copyWhole copies the body and leaves its last piece to what comes behind it.
+func (f *relay) copyWhole(w *responseWriter, resp *http.Response) error {
+	w.ending.waits = w.x.r.ProtoMajor == 2
+	defer w.ending.close()
+	return f.copyBody(w, resp)
 }
 
 // copyBody copies a body whose length is known as it comes. Others are streams: each piece
