@@ -49,7 +49,7 @@ func wantError(t *testing.T, err, want error) {
 	}
 }
 
-func newIssuer(t *testing.T, o embedded.Options) *embedded.Issuer {
+func newIssuer(t testing.TB, o embedded.Options) *embedded.Issuer {
 	t.Helper()
 	if o.TrustDomain.IsZero() {
 		o.TrustDomain = td
@@ -70,7 +70,7 @@ func rotate(t *testing.T, i *embedded.Issuer, times int) {
 	}
 }
 
-func mintX509(t *testing.T, i *embedded.Issuer, id spiffeid.ID, ttl time.Duration) *x509svid.SVID {
+func mintX509(t testing.TB, i *embedded.Issuer, id spiffeid.ID, ttl time.Duration) *x509svid.SVID {
 	t.Helper()
 	svid, err := i.MintX509(id, ttl)
 	if err != nil {
@@ -79,7 +79,7 @@ func mintX509(t *testing.T, i *embedded.Issuer, id spiffeid.ID, ttl time.Duratio
 	return svid
 }
 
-func mintJWT(t *testing.T, i *embedded.Issuer, id spiffeid.ID, ttl time.Duration) secret.Secret {
+func mintJWT(t testing.TB, i *embedded.Issuer, id spiffeid.ID, ttl time.Duration) secret.Secret {
 	t.Helper()
 	token, err := i.MintJWT(id, audience, ttl)
 	if err != nil {

@@ -29,7 +29,7 @@ import (
 	"github.com/egret-proxy/egret/internal/secret"
 )
 
-func newJWT(t *testing.T, i *embedded.Issuer) *JWT {
+func newJWT(t testing.TB, i *embedded.Issuer) *JWT {
 	t.Helper()
 	j, err := NewJWT(JWTOptions{Bundles: i.Bundles(), TrustDomains: ourTDs, Audience: audience})
 	if err != nil {

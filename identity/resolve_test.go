@@ -21,7 +21,7 @@ import (
 )
 
 // resolvers returns one of each kind that knows our trust domain.
-func resolvers(t *testing.T, i *embedded.Issuer) map[string]Resolver {
+func resolvers(t testing.TB, i *embedded.Issuer) map[string]Resolver {
 	t.Helper()
 	s := fed(t, SourceOptions{})
 	feed(t, s, i, mintX509(t, i, app, 0))
@@ -33,7 +33,7 @@ func resolvers(t *testing.T, i *embedded.Issuer) map[string]Resolver {
 }
 
 // evidence is what a good caller of each kind carries.
-func evidence(t *testing.T, i *embedded.Issuer) map[string]Peer {
+func evidence(t testing.TB, i *embedded.Issuer) map[string]Peer {
 	t.Helper()
 	return map[string]Peer{
 		EvidenceSidecar:  {Proc: &Process{UID: uint32(os.Geteuid()), PIDFD: -1}},
@@ -111,6 +111,24 @@ func TestCallersDoNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { _, _ = c.Workload() }); n != 0 {
 			t.Errorf("%s: %v allocations", kind, n)
 		}
+	}
+}
+
+// BenchmarkWorkload is what a request spends on identity.
+func BenchmarkWorkload(b *testing.B) {
+	i := newIssuer(b, embedded.Options{})
+	peers := evidence(b, i)
+	for kind, r := range resolvers(b, i) {
+		b.Run(kind, func(b *testing.B) {
+			c, err := r.Resolve(b.Context(), peers[kind])
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = c.Workload()
+			}
+		})
 	}
 }
 

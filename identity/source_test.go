@@ -214,7 +214,7 @@ func TestSourceIsReadyOnlyWithBoth(t *testing.T) {
 }
 
 // fed returns a source that is told answers directly, for tests of time.
-func fed(t *testing.T, o SourceOptions) *Source {
+func fed(t testing.TB, o SourceOptions) *Source {
 	t.Helper()
 	o.Address = "unix:///nowhere"
 	if o.TrustDomains == nil {
@@ -227,7 +227,7 @@ func fed(t *testing.T, o SourceOptions) *Source {
 	return s
 }
 
-func feed(t *testing.T, s *Source, i *embedded.Issuer, svids ...*x509svid.SVID) {
+func feed(t testing.TB, s *Source, i *embedded.Issuer, svids ...*x509svid.SVID) {
 	t.Helper()
 	x, err1 := i.Bundles().GetX509BundleForTrustDomain(td)
 	j, err2 := i.Bundles().GetJWTBundleForTrustDomain(td)

@@ -26,7 +26,7 @@ import (
 	"github.com/egret-proxy/egret/identity/embedded"
 )
 
-func newX509(t *testing.T, i *embedded.Issuer) *X509 {
+func newX509(t testing.TB, i *embedded.Issuer) *X509 {
 	t.Helper()
 	x, err := NewX509(X509Options{Bundles: i.Bundles(), TrustDomains: ourTDs})
 	if err != nil {

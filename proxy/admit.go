@@ -103,8 +103,9 @@ func (s *Server) identify(ctx context.Context, c *clientConn, e *Entrance, r *ht
 func evidence(e *Entrance, r *http.Request, raw net.Conn) (identity.Peer, error) {
 	var p identity.Peer
 	if raw != nil {
-		if ap, err := netip.ParseAddrPort(raw.RemoteAddr().String()); err == nil {
-			p.Addr = ap
+		if a, ok := raw.RemoteAddr().(*net.TCPAddr); ok {
+			ap := a.AddrPort()
+			p.Addr = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 		}
 	}
 	if r == nil {

@@ -14,7 +14,7 @@ const idAlphabet = "abcdefghijkmnpqrstuvwxyz23456789"
 func newID() string {
 	var id [16]byte
 	for half := range 2 {
-		bits := rand.Uint64() //nolint:gosec // a name
+		bits := rand.Uint64()
 		for i := range 8 {
 			id[8*half+i] = idAlphabet[bits&31]
 			bits >>= 5
