@@ -43,7 +43,8 @@ type Subject interface {
 type Credential interface {
 	// Apply puts the credential into an outgoing request, whose URL already names the
 	// destination. It must be the last header operation. It deletes every spelling of
-	// the headers that it sets before it sets them (MUST H2).
+	// the headers that it sets before it sets them (MUST H2). It may delete and replace fields,
+	// but not change the values that it finds: others hold them, too.
 	Apply(r *http.Request) error
 	// Expires is the end of its life; zero only where the issuer does not tell one.
 	Expires() time.Time

@@ -67,6 +67,8 @@ type exchange struct {
 		held     heldBody
 		hints    hints
 		url      url.URL
+		sent     http.Request // with the credential
+		sentURL  url.URL
 		agent    [1]string // no User-Agent
 		injected [2]string
 		decision [1]string

@@ -23,6 +23,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/egret-proxy/egret/internal/h1"
 	"github.com/egret-proxy/egret/internal/wireerr"
 	"github.com/egret-proxy/egret/policy"
 )
@@ -50,6 +51,8 @@ type PoolOptions struct {
 type Pool struct {
 	opt       PoolOptions
 	transport *http.Transport
+	own       *h1.Client
+	library   bool // HTTP/1.1 by net/http, too; for tests
 	flights   singleflight.Group
 	protos    *lru.Cache[protoKey, protoEntry]
 	stop      chan struct{}
@@ -67,6 +70,8 @@ type poolKey struct {
 	proto  string
 	trust  trust
 	cert   string // fingerprint of the client certificate
+
+	library bool // carried by net/http, where our own client could
 }
 
 // trust is what a destination says about whom its upstream must be.
@@ -80,7 +85,7 @@ type group struct {
 
 // upstreamConn is one verified connection.
 type upstreamConn struct {
-	cc       *http.ClientConn
+	cc       carrier
 	address  string       // for records: the IP address, viaProxy, or "" where it is not known
 	lastIdle atomic.Int64 // unix nanoseconds when it last became idle
 	retired  bool         // about to be closed by the sweeper; guarded by Pool.mu
@@ -123,11 +128,14 @@ func NewPool(o PoolOptions) (*Pool, error) {
 		return nil, err
 	}
 	p := &Pool{opt: o, protos: protos, groups: make(map[poolKey]*group), stop: make(chan struct{})}
-	p.transport = newUpstreamTransport(o.ResponseHeader)
+	p.transport, p.own = newUpstreamTransport(o.ResponseHeader), newH1Client(o.ResponseHeader)
 	p.stopped.Add(1)
 	go p.sweep()
 	return p, nil
 }
+
+// expectTimeout is how long a body waits for 100 Continue before it is sent all the same.
+const expectTimeout = 2 * time.Second
 
 // newUpstreamTransport makes the transport that turns a verified connection into an
 // HTTP client connection. It dials nothing itself: the connection comes in by context.
@@ -139,9 +147,9 @@ func newUpstreamTransport(responseHeader time.Duration) *http.Transport {
 		Proxy:                  nil,
 		DisableCompression:     true,
 		Protocols:              protocols,
-		MaxResponseHeaderBytes: 256 << 10,
+		MaxResponseHeaderBytes: maxResponseHeader,
 		ResponseHeaderTimeout:  responseHeader,
-		ExpectContinueTimeout:  2 * time.Second,
+		ExpectContinueTimeout:  expectTimeout,
 		HTTP2: &http.HTTP2Config{
 			MaxReceiveBufferPerStream:     512 << 10,
 			MaxReceiveBufferPerConnection: 2 << 20,
@@ -188,15 +196,18 @@ type need struct {
 	proto string
 	fresh bool // only one that was idle for less than freshFor
 	brand bool // only a new one
+
+	upgrade bool // one that can switch protocols
 }
 
 // acquire returns a connection with one reserved place on it; the caller makes exactly
 // one RoundTrip on it or releases it. reused tells whether it had served before.
 func (p *Pool) acquire(ctx context.Context, h Hop, n need) (uc *upstreamConn, reused bool, err error) {
 	k := h.key(n.proto)
+	k.library = n.proto == protoH1 && (n.upgrade || p.library)
 	for range openRounds {
 		if !n.brand {
-			if uc := p.take(k, n); uc != nil {
+			if uc := p.kept(k, n); uc != nil {
 				return uc, true, nil
 			}
 		}
@@ -214,6 +225,18 @@ func (p *Pool) acquire(ctx context.Context, h Hop, n need) (uc *upstreamConn, re
 // openRounds is how often a request that waits for a shared HTTP/2 connection tries
 // again where others have taken all places of the one that was just opened.
 const openRounds = 20
+
+// kept takes a place on a kept connection that is as it was left. It looks without the
+// lock.
+func (p *Pool) kept(k poolKey, n need) *upstreamConn {
+	for {
+		uc := p.take(k, n)
+		if uc == nil || uc.sound() {
+			return uc
+		}
+		p.drop(uc)
+	}
+}
 
 // take finds a kept connection with a free place, newest first, and forgets dead ones.
 func (p *Pool) take(k poolKey, n need) *upstreamConn {
@@ -290,6 +313,9 @@ func (p *Pool) handshake(ctx context.Context, k poolKey, h Hop, alpn []string) (
 	raw, err := p.opt.Dialer.DialContext(ctx, h.route())
 	if err != nil {
 		return nil, false, err
+	}
+	if s := h1.NewSocket(raw); s != nil {
+		raw = s
 	}
 	roots := h.Destination.Roots
 	if roots == nil {
@@ -375,18 +401,15 @@ func (p *Pool) group(k poolKey) *group {
 // keep turns a verified connection into a client connection of the pool. One of HTTP/1.1
 // comes with its place reserved, so that nobody else takes it first; learn gives it back.
 func (p *Pool) keep(ctx context.Context, k poolKey, h Hop, tc *tls.Conn) (*upstreamConn, error) {
-	cc, err := p.transport.NewClientConn(context.WithValue(ctx, dialedKey{}, tc), "https", "upstream.invalid:443")
+	uc := &upstreamConn{address: p.addressOf(h, tc)}
+	idle := func() { uc.lastIdle.Store(time.Now().UnixNano()) }
+	idle()
+	cc, err := p.carry(ctx, k, tc, idle)
 	if err != nil {
 		_ = tc.Close()
 		return nil, fmt.Errorf("%w: %w", errConnect, wireerr.Wrap(err))
 	}
-	uc := &upstreamConn{cc: cc, address: p.addressOf(h, tc)}
-	uc.lastIdle.Store(time.Now().UnixNano())
-	cc.SetStateHook(func(cc *http.ClientConn) {
-		if cc.InFlight() == 0 {
-			uc.lastIdle.Store(time.Now().UnixNano())
-		}
-	})
+	uc.cc = cc
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -487,6 +510,29 @@ func (p *Pool) sweep() {
 			for _, uc := range p.surplus(now) {
 				_ = uc.cc.Close()
 			}
+			p.inspect()
+		}
+	}
+}
+
+// inspect closes idle connections that the other end has closed. What it looks at is in
+// use meanwhile.
+func (p *Pool) inspect() {
+	p.mu.Lock()
+	var own []*upstreamConn
+	for _, g := range p.groups {
+		for _, uc := range g.conns {
+			if _, ok := uc.cc.(*h1.Conn); ok && uc.cc.Reserve() == nil {
+				own = append(own, uc)
+			}
+		}
+	}
+	p.mu.Unlock()
+	for _, uc := range own {
+		if uc.sound() {
+			uc.cc.Release()
+		} else {
+			_ = uc.cc.Close()
 		}
 	}
 }

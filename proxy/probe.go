@@ -217,7 +217,7 @@ func (p *probe) request(ctx context.Context) (*http.Response, error) {
 			return nil, refuse(reasonCredApply, err)
 		}
 	}
-	resp, err := p.conn.cc.RoundTrip(req)
+	resp, err := p.conn.roundTrip(req, nil)
 	return resp, wireerr.Wrap(err)
 }
 

@@ -46,7 +46,7 @@ func (f *relay) forward(x *exchange) {
 		return
 	}
 	defer x.own.held.release()
-	resp, err := wire{x.s}.RoundTrip(x.outgoing())
+	resp, err := wire{x.s}.carry(x, x.outgoing())
 	x.own.hints.end()
 	if err != nil {
 		x.failed(err)
@@ -63,8 +63,11 @@ func (f *relay) forward(x *exchange) {
 
 // outgoing is the request as it goes on, without the credential.
 func (x *exchange) outgoing() *http.Request {
-	x.own.hints.trace.Got1xxResponse = x.early
-	out := x.r.WithContext(httptrace.WithClientTrace(x.ctx, &x.own.hints.trace))
+	ctx := x.ctx
+	if x.own.hints.wanted = true; x.r.ProtoMajor == 2 {
+		ctx = x.traced(ctx)
+	}
+	out := x.r.WithContext(ctx)
 	out.Header = maps.Clone(x.r.Header) // values are replaced, never changed
 	if out.Header == nil {
 		out.Header = http.Header{}
@@ -215,12 +218,13 @@ func (p *prompt) stop() {
 	p.timer.Stop()
 }
 
-// hints lets informational answers through until the final one is there. They come on a
-// goroutine of the upstream's connection.
+// hints lets informational answers through until the final one is there. Those of
+// net/http come on a goroutine of the upstream's connection.
 type hints struct {
-	trace httptrace.ClientTrace
-	mu    sync.Mutex
-	over  bool
+	wanted bool // by the relay, which has not asked net/http for them yet
+	trace  httptrace.ClientTrace
+	mu     sync.Mutex
+	over   bool
 }
 
 func (h *hints) end() {
@@ -229,15 +233,15 @@ func (h *hints) end() {
 	h.over = true
 }
 
-// early passes an informational answer on.
-func (x *exchange) early(code int, header textproto.MIMEHeader) error {
+// Early implements h1.Hints: it passes an informational answer on.
+func (x *exchange) Early(code int, header http.Header) error {
 	x.own.hints.mu.Lock()
 	defer x.own.hints.mu.Unlock()
 	if x.own.hints.over {
 		return nil
 	}
 	h := x.w.Header()
-	moveHeader(h, http.Header(header))
+	moveHeader(h, header)
 	x.w.WriteHeader(code)
 	clear(h)
 	return nil

@@ -8,8 +8,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
@@ -21,9 +23,13 @@ import (
 // credential and sends. It follows no redirect and keeps no cookie.
 type wire struct{ s *Server }
 
-// RoundTrip implements http.RoundTripper for the forwarder.
+// RoundTrip implements http.RoundTripper for the library's forwarder.
 func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
-	x := exchangeFrom(req.Context())
+	return w.carry(exchangeFrom(req.Context()), req)
+}
+
+// carry sends the request of an exchange and returns the answer's header.
+func (w wire) carry(x *exchange, req *http.Request) (*http.Response, error) {
 	begin := time.Now()
 	defer func() { x.rec.TUpstream = time.Since(begin) }()
 	if err := x.c.dialErr; err != nil && x.c.requests.Load() == 1 && time.Since(x.c.admitted) < alpnDial+dialErrFor {
@@ -90,12 +96,12 @@ func (w wire) send(x *exchange, req *http.Request, cred credential.Credential) (
 	if cred != nil {
 		hop.Certificate = cred.ClientCertificate()
 	}
-	n := need{proto: protoH1, fresh: req.Body != nil}
+	n := need{proto: protoH1, fresh: req.Body != nil, upgrade: len(req.Header["Upgrade"]) > 0}
 	if x.r.ProtoMajor == 2 {
 		n.proto = protoH2
 	}
-	resp, reused, err := w.attempt(x, req, hop, n, cred)
-	if err != nil && reused && req.Body == nil && idempotent(req.Method) && x.ctx.Err() == nil && classifyUpstream(err).reason == reasonReset {
+	resp, stale, err := w.attempt(x, req, hop, n, cred)
+	if stale && req.Body == nil && idempotent(req.Method) && x.ctx.Err() == nil {
 		n.brand = true
 		resp, _, err = w.attempt(x, req, hop, n, cred)
 	}
@@ -107,8 +113,9 @@ func (w wire) send(x *exchange, req *http.Request, cred credential.Credential) (
 }
 
 // attempt sends once. The connection has been verified for the rule's host before the
-// credential is applied, and nothing touches the headers after that.
-func (w wire) attempt(x *exchange, req *http.Request, hop Hop, n need, cred credential.Credential) (*http.Response, bool, error) {
+// credential is applied, and nothing touches the headers after that. stale: it failed
+// because a kept connection was dead.
+func (w wire) attempt(x *exchange, req *http.Request, hop Hop, n need, cred credential.Credential) (resp *http.Response, stale bool, err error) {
 	uc, reused, err := w.s.deps.Upstream.acquire(req.Context(), hop, n)
 	if err != nil {
 		return nil, false, err
@@ -116,22 +123,22 @@ func (w wire) attempt(x *exchange, req *http.Request, hop Hop, n need, cred cred
 	x.rec.UpstreamIP = uc.address
 	out := req
 	if cred != nil {
-		out = withOwnHeader(req)
+		out = x.withOwnHeader(req)
 		if err := x.apply(cred, out); err != nil {
 			uc.cc.Release()
 			return nil, false, applyRefusal(err)
 		}
 		x.injected = injectedValues(x.injected, req, out)
 	}
-	resp, err := uc.cc.RoundTrip(out)
+	resp, err = uc.roundTrip(out, x)
 	if err != nil {
 		if uc.cc.Err() != nil || n.proto == protoH1 {
 			w.s.deps.Upstream.drop(uc)
 		}
-		return nil, reused, wireerr.Wrap(err)
+		return nil, reused && uc.untouched(err), wireerr.Wrap(err)
 	}
 	resp.Request = req // without the credential: nothing downstream can leak it
-	return resp, reused, nil
+	return resp, false, nil
 }
 
 // bodyHold is how long a credential that signs may read a body before it is sent.
@@ -176,13 +183,15 @@ func applyRefusal(err error) *refusal {
 }
 
 // withOwnHeader copies the request with headers and URL of its own, so that the
-// credential is in no request that anybody else holds.
-func withOwnHeader(req *http.Request) *http.Request {
-	out := new(http.Request)
-	*out = *req
-	out.Header = req.Header.Clone()
-	u := *req.URL
-	out.URL = &u
+// credential is in no request that anybody else holds. The first copy is part of the exchange;
+// whoever sends it may still hold it when there is need of another.
+func (x *exchange) withOwnHeader(req *http.Request) *http.Request {
+	out, u := &x.own.sent, &x.own.sentURL
+	if out.URL != nil {
+		out, u = new(http.Request), new(url.URL)
+	}
+	*out, *u = *req, *req.URL
+	out.Header, out.URL = maps.Clone(req.Header), u
 	return out
 }
 

@@ -174,6 +174,17 @@ func protocol(err error) string {
 	text := strings.TrimPrefix(err.Error(), "net/http: ")
 	for _, p := range [...]struct{ prefix, words string }{
 		{"HTTP/1.x transport connection broken", faulty(err)},
+		{"h1: malformed status line", "the peer's status line was malformed"},
+		{"h1: malformed header", "a header line of the peer was malformed"},
+		{"h1: header too large", "the peer's response header was too large"},
+		{"h1: ambiguous length", "the peer's Content-Length was malformed, or not the only length"},
+		{"h1: unsupported transfer coding", "the peer's Transfer-Encoding is not supported"},
+		{"h1: malformed chunked coding", "the peer's chunked coding was malformed"},
+		{"h1: malformed trailer", "the peer's trailer was malformed"},
+		{"h1: too many", "the peer sent too many informational answers"},
+		{"h1: the request's body", "the caller's body is not as long as declared"},
+		{"h1: the request cannot be written", "the request could not be written"},
+		{"h1: closed before", "the peer closed the connection"},
 		{"malformed HTTP", "the peer's status line was malformed"},
 		{"malformed MIME header", "a header line of the peer was malformed"},
 		{"timeout awaiting response headers", "no response header in time"},
