@@ -17,6 +17,9 @@ import (
 // TestSmallAnswersEndWithTheirBody: over HTTP/2 the end of the stream has no frame of its own
 // where the upstream has sent it with the body.
 func TestSmallAnswersEndWithTheirBody(t *testing.T) {
+	if *standardForwarder {
+		t.Skip("the library ends the stream behind the body")
+	}
 	w := newWorld(t, withHandler(quietHandler))
 	for range 50 { // the end may be late on a busy machine
 		tc := tls.Client(w.tunnelTo("sidecar", otherHost+":443"), &tls.Config{RootCAs: w.roots(), ServerName: otherHost, NextProtos: []string{"h2"}})
