@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # Builds the commit that is checked out twice, in two folders with names of different
-# length and with two build caches, and compares the bytes. Usage: reproducible.sh [GO]
+# length and with two build caches, and compares the bytes. egret must not grow beyond
+# 25 MiB unseen. Usage: reproducible.sh [GO]
 set -eu
 
 go=${1:-go}
@@ -25,5 +26,10 @@ for program in egret egret-dashboard; do
 		echo "reproducible: $program differs between two builds of $commit" >&2
 		exit 1
 	fi
-	echo "reproducible: $program is the same $(wc -c <"$dir/a/bin/$program") bytes both times"
+	size=$(wc -c <"$dir/a/bin/$program")
+	if [ "$size" -gt $((25 << 20)) ]; then
+		echo "reproducible: $program has $size bytes, more than 25 MiB: see what is new with go version -m" >&2
+		exit 1
+	fi
+	echo "reproducible: $program is the same $size bytes both times"
 done

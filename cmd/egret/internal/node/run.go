@@ -5,6 +5,7 @@ package node
 
 import (
 	"context"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -81,6 +82,7 @@ func (n *Node) announce(ctx context.Context) {
 		switch {
 		case err == nil:
 			n.isReady(id)
+			debug.FreeOSMemory() // reading the policy took several times what is kept of it
 			n.watchdog(ctx)
 			return
 		case ctx.Err() != nil:
