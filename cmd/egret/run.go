@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -49,13 +50,16 @@ func runNode(ctx context.Context, file string, stdout, stderr io.Writer) error {
 	if len(faults) > 0 {
 		return faults
 	}
+	log := newLogger(stderr, cfg.Log)
 	n, err := node.New(node.Options{
-		Config: cfg, File: file, Version: buildVersion(), Logger: newLogger(stderr, cfg.Log), Stdout: stdout, Service: true,
+		Config: cfg, File: file, Version: buildVersion(), Logger: log, Stdout: stdout, Service: true,
 	})
 	if err != nil {
 		return err
 	}
-	defer memory.Settle(os.DirFS("/"), os.Getenv).Release() // not before what the start needs has been read
+	settings := memory.Settle(os.DirFS("/"), os.Getenv) // not before what the start needs has been read
+	defer settings.Release()
+	log.Info("resources", "processors", runtime.GOMAXPROCS(0), "memory", settings)
 	return n.Run(ctx)
 }
 

@@ -8,6 +8,7 @@ package memory
 
 import (
 	"io/fs"
+	"log/slog"
 	"math"
 	"path"
 	"runtime"
@@ -54,6 +55,15 @@ func Settle(root fs.FS, getenv func(string) string) *Settings {
 		s.room = make([]byte, room)
 	}
 	return s
+}
+
+// LogValue implements slog.LogValuer: the bytes that Go's memory is kept below, by whomever
+// that was set.
+func (*Settings) LogValue() slog.Value {
+	if n := debug.SetMemoryLimit(-1); n != math.MaxInt64 {
+		return slog.Int64Value(n)
+	}
+	return slog.StringValue("unlimited")
 }
 
 // Release ends the headroom. The limit stays.

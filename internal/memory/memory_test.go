@@ -4,6 +4,7 @@
 package memory
 
 import (
+	"log/slog"
 	"math"
 	"runtime"
 	"runtime/debug"
@@ -67,6 +68,10 @@ func TestSettle(t *testing.T) {
 			defer s.Release()
 			if got := debug.SetMemoryLimit(-1); got != tc.limit {
 				t.Errorf("the limit is %d, want %d", got, tc.limit)
+			}
+			shown := slog.AnyValue(s).Resolve()
+			if tc.limit == math.MaxInt64 && shown.String() != "unlimited" || tc.limit != math.MaxInt64 && shown.Int64() != tc.limit {
+				t.Errorf("the log shows %v", shown)
 			}
 			if len(s.room) != tc.room {
 				t.Errorf("headroom of %d, want %d", len(s.room), tc.room)
