@@ -104,17 +104,20 @@ func (x *call) final() error {
 	}
 }
 
-// informational passes an answer on that is not the last.
+// informational passes an answer on that is not the last. A body that it asks for is read
+// after that: a server that reads a body asks for it by itself where nobody has yet.
 func (x *call) informational() error {
-	if x.up != nil && x.resp.StatusCode == http.StatusContinue {
-		x.up.decide(true)
-	}
 	code, header := x.resp.StatusCode, x.resp.Header
 	x.resp = http.Response{}
-	if x.hints == nil {
-		return nil
+	if x.hints != nil {
+		if err := x.hints.Early(code, header); err != nil {
+			return err
+		}
 	}
-	return x.hints.Early(code, header)
+	if x.up != nil && code == http.StatusContinue {
+		x.up.decide(true)
+	}
+	return nil
 }
 
 // answered ends the wait for the header. A body that was not asked for is sent all the
