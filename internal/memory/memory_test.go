@@ -85,17 +85,29 @@ func TestHeadroomPutsCollectionsOff(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the memory that is in use is read from /proc")
 	}
-	without := collections()
-	debug.FreeOSMemory()
-	resident := residentBytes(t)
-	s := Settle(fstest.MapFS{}, func(string) string { return "" })
-	runtime.GC()
-	if grown := residentBytes(t) - resident; grown > headroom/2 {
+	if grown := leastGrowth(t); grown > headroom/2 {
 		t.Errorf("%d bytes more are resident", grown)
 	}
+	without := collections()
+	s := Settle(fstest.MapFS{}, func(string) string { return "" })
+	runtime.GC()
 	with := collections()
 	s.Release()
 	if with*3 > without || without == 0 {
 		t.Errorf("%d collections with headroom, %d without", with, without)
 	}
+}
+
+// leastGrowth is how much memory the headroom takes, of some tries: the runtime may put it
+// where garbage has been, whose pages it clears.
+func leastGrowth(t *testing.T) int {
+	least := 2 * headroom
+	for range 5 {
+		debug.FreeOSMemory()
+		before := residentBytes(t)
+		s := Settle(fstest.MapFS{}, func(string) string { return "" })
+		least = min(least, residentBytes(t)-before)
+		s.Release()
+	}
+	return least
 }
