@@ -20,6 +20,7 @@ import (
 
 	"github.com/egret-proxy/egret/audit"
 	"github.com/egret-proxy/egret/credential"
+	"github.com/egret-proxy/egret/internal/wireerr"
 	"github.com/egret-proxy/egret/policy"
 )
 
@@ -455,7 +456,11 @@ func (x *exchange) blame(p any) {
 		x.mark(ref)
 	case p == nil || x.rec.Reason != "":
 	case x.readErr != nil && x.ctx.Err() == nil && !x.bodyErr.Load():
-		x.mark(refuse(reasonReset, x.readErr))
+		reason := reasonReset
+		if wireerr.Malformed(x.readErr) {
+			reason = reasonMalformed
+		}
+		x.mark(refuse(reason, x.readErr))
 	default:
 		x.mark(refuse(reasonClientGone, cause))
 	}

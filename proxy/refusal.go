@@ -63,6 +63,7 @@ const (
 	reasonTimeout       policy.Reason = "upstream/timeout"
 	reasonReset         policy.Reason = "upstream/reset"
 	reasonProtocol      policy.Reason = "upstream/protocol"
+	reasonMalformed     policy.Reason = "upstream/malformed"
 	reasonEncoded       policy.Reason = "upstream/encoded_body"
 	reasonUpstreamProxy policy.Reason = "upstream/proxy"
 
@@ -157,6 +158,7 @@ var reasonTable = []ReasonInfo{
 	{reasonTimeout, 504, "the SaaS did not answer in time", "try again later"},
 	{reasonReset, 502, "the SaaS closed the connection", "try again"},
 	{reasonProtocol, 502, "the SaaS spoke another protocol than before", "try again"},
+	{reasonMalformed, 502, "the SaaS's answer is not valid HTTP", "tell the platform team: the record says what is wrong with it"},
 	{reasonEncoded, 502, "the SaaS sent an answer in which egret cannot mask the credential", "tell the policy's owner: responses.mask is set, and this SaaS does not answer uncompressed"},
 	{reasonUpstreamProxy, 502, "the corporate proxy did not open the connection", "tell the platform team"},
 
@@ -301,6 +303,7 @@ func refusalBody(h, from http.Header, i ReasonInfo, status int, id string) []byt
 	p := newProblem(i, status, id)
 	if speaksAMZ(from) {
 		h.Set(amzErrorType, amzCode(i))
+		h.Set("X-Amz-Request-Id", id) // all that an answer to HEAD can say
 		if b := amzXML(from, i, status, id); b != nil {
 			h.Set("Content-Type", "application/xml")
 			return b
@@ -350,6 +353,7 @@ func proxyStatus(reason policy.Reason) string {
 		reasonTimeout:             "http_response_timeout",
 		reasonReset:               "connection_terminated",
 		reasonProtocol:            "http_protocol_error",
+		reasonMalformed:           "http_protocol_error",
 		reasonPrivateAddress:      "destination_ip_prohibited",
 		policy.ReasonUnlistedHost: "destination_not_found",
 		reasonTooMany:             "connection_limit_reached",

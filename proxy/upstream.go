@@ -222,5 +222,8 @@ func classifyUpstream(err error) *refusal {
 	case errors.Is(err, errConnect):
 		return refuse(reasonConnect, err)
 	}
+	if wireerr.Malformed(err) {
+		return refuse(reasonMalformed, wireerr.Wrap(err))
+	}
 	return refuse(reasonReset, fmt.Errorf("while waiting for the answer: %w", wireerr.Wrap(err)))
 }

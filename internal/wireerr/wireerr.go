@@ -57,6 +57,21 @@ func Words(err error) string {
 	return "the peer's answer broke off or was not valid HTTP"
 }
 
+// Malformed reports an answer that is not as HTTP has it, so that the next one will hardly
+// be better. A connection that broke is something else.
+func Malformed(err error) bool {
+	words := Words(err)
+	for _, about := range [...]string{
+		"the peer's status line ", "a header line ", "the peer's response header ", "the peer's Content-Length ", "the peer's Transfer-Encoding ",
+		"the peer's chunked coding ", "the peer's trailer ", "the peer's answer was ", "the peer sent ",
+	} {
+		if strings.HasPrefix(words, about) {
+			return true
+		}
+	}
+	return false
+}
+
 // deep asks what only texts tell of err and of all that it wraps.
 func deep(err error) string {
 	if s := cmp.Or(handshake(err), protocol(err)); s != "" {
