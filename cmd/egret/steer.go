@@ -75,6 +75,8 @@ Pods in the host's network are refused: they cannot be told apart.`,
 	fl.StringSliceVar(&f.keepCaps, "keep-cap", nil, "further capabilities: net_raw (for iptables-legacy), sys_ptrace (for /proc/PID/ns/net of other users)")
 	cmd.MarkFlagsMutuallyExclusive("namespaces", "cri") // each pod would be found twice, under two names
 	f.redirect.addCapture(cmd, 8651)
+	fl.Lookup("mode").Usage = "redirect, or tproxy, which keeps both addresses; egret.yaml is the same for both"
+	fl.Lookup("port").Usage = "port of the sockets that are opened inside each namespace, on 127.0.0.1 and ::1"
 	cmd.AddCommand(newSteerList())
 	return cmd
 }
