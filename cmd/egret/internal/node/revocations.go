@@ -76,8 +76,9 @@ func (r Revocation) check() error {
 		return fmt.Errorf("the reason must have at most %d bytes", maxRevokeReason)
 	}
 	if r.ID != "" {
-		_, err := spiffeid.FromString(r.ID)
-		return err
+		if _, err := spiffeid.FromString(r.ID); err != nil {
+			return fmt.Errorf("id %q is no SPIFFE ID: %w; it looks like spiffe://acme.example/ns/qa/sa/dashboard", r.ID, err)
+		}
 	}
 	return nil
 }

@@ -70,6 +70,9 @@ func (n *Node) Revoke(ctx context.Context, r Revocation, once bool) (Revoked, er
 	if !once {
 		n.keep(&out)
 	}
+	if id := r.of().ID; !id.IsZero() && out.Warning == "" && n.policy.Load().Workload(id) == nil {
+		out.Warning = "no Workload in force has this SPIFFE ID: compare it with that of the records"
+	}
 	ended := n.cache.Revoke(ctx, keysOf(r.of(), n.policy.Load()))
 	out.Dropped, out.Ended, out.Failed, out.Lasting = ended.Dropped, ended.Revoked, ended.Failed, ended.Lasting
 	out.Took = time.Since(begin).Round(time.Microsecond).String()

@@ -143,6 +143,18 @@ func TestNearest(t *testing.T) {
 	}
 }
 
+// A caller that no Workload names may get one tomorrow, but most often it is misspelt.
+func TestRevokeWarnsOfAnUnknownCaller(t *testing.T) {
+	t.Parallel()
+	e := start(t, newWorld(t, embedded.Options{})).ready()
+	if r := e.revoke(RevokeRequest{ID: "spiffe://acme.example/nobody"}); !strings.Contains(r.Warning, "no Workload") || r.Revocation.Number != 1 {
+		t.Errorf("%+v", r)
+	}
+	if r := e.revoke(RevokeRequest{ID: nodetest.Dashboard}); r.Warning != "" {
+		t.Errorf("a known one: %+v", r)
+	}
+}
+
 func TestRevokeRefusesMistakes(t *testing.T) {
 	t.Parallel()
 	e := start(t, newWorld(t, embedded.Options{})).ready()
@@ -156,7 +168,7 @@ func TestRevokeRefusesMistakes(t *testing.T) {
 		"no such":      {RevokeRequest{Workload: "nightly-dashbord"}, 404, "workload nightly-dashbord; did you mean nightly-dashboard?"},
 		"no such cred": {RevokeRequest{Credential: "x"}, 404, "nothing of that name"},
 		"no such pol":  {RevokeRequest{Policy: "x"}, 404, "nothing of that name"},
-		"bad ID":       {RevokeRequest{ID: "dashboard"}, 400, "scheme"},
+		"bad ID":       {RevokeRequest{ID: "dashboard"}, 400, `id "dashboard" is no SPIFFE ID`},
 		"long":         {RevokeRequest{Workload: "nightly-dashboard", Reason: strings.Repeat("x", 300)}, 400, "256"},
 		"unknown":      {map[string]string{"wrkload": "x"}, 400, "unknown field"},
 	} {

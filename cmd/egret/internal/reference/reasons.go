@@ -31,6 +31,7 @@ func writeReasons(_ Options, m *markdown) error {
 		"`Egret-Decision: <layer>; reason=<code>; id=<id>`, and with a body of `application/problem+json` (RFC 9457) that says " +
 		"what happened, what to do, and the same id. gRPC callers get a gRPC status in trailers, AWS's clients an error of their service's own form whose code is `egret/<layer>/<code>`. " +
 		"A CONNECT that is refused carries `egret <layer>/<code> id=<id>` as its reason phrase. " +
+		"What Go's HTTP server cannot read at all gets its bare 400, 417, 431 or 501; there is a record of it, without a way to tell its id. " +
 		"The record of the request has the same `layer`, `reason` and `id`, and `egret why ID` explains it.")
 	rows := make([][]string, 0, len(layers()))
 	for _, l := range layers() {
