@@ -38,13 +38,13 @@ build: ## bin/egret and bin/egret-dashboard: static, stripped, reproducible
 demo: build ## the whole story on this machine, nothing to configure
 	@bin/egret demo
 
-# The race detector allocates too: the ceilings of allocations are tested without it.
+# The race detector allocates too: the ceilings of allocations and memory are tested without it.
 .PHONY: test
 test: ## vet and all tests, a few minutes, nothing but Go; of bench/ a short form, all of it with go test ./bench/...
 	$(GO) vet ./...
 ifeq ($(HAVE_CC),yes)
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(PACKAGES)
-	CGO_ENABLED=0 $(GO) test -run '^TestAllocations' ./proxy
+	CGO_ENABLED=0 $(GO) test -run '^(TestAllocations|TestCountingDoesNotAllocate|TestMemoryOf)' ./proxy
 	CGO_ENABLED=0 $(GO) test -short ./bench
 else
 	@echo "no C compiler ($$($(GO) env CC)): testing without the race detector"

@@ -287,7 +287,7 @@ func TestWorkloadAboveItsShareLosesItsOwn(t *testing.T) {
 	}
 }
 
-// closing notes its name when it is closed.
+// closing writes its name down when it is closed.
 type closing struct {
 	name string
 	log  *[]string

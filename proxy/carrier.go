@@ -42,7 +42,7 @@ func newH1Client(responseHeader time.Duration) *h1.Client {
 
 // carry makes the carrier of a connection; idle is called when it becomes free.
 func (p *Pool) carry(ctx context.Context, k poolKey, tc *tls.Conn, idle func()) (carrier, error) {
-	if s, ok := tc.NetConn().(*h1.Socket); ok && k.proto == protoH1 && !k.library {
+	if s, ok := tc.NetConn().(*h1.Socket); ok && k.proto == protoH1 && !k.standard {
 		return p.own.New(tc, s, idle), nil
 	}
 	cc, err := p.transport.NewClientConn(context.WithValue(ctx, dialedKey{}, tc), "https", "upstream.invalid:443")

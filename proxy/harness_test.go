@@ -223,7 +223,7 @@ func (w *world) startServer(cfg worldConfig) {
 		Logger: slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Registerer: w.reg,
 	}, cfg.limits))(t)
 	if cfg.standard || *standardForwarder {
-		w.srv.forward, w.pool.library = w.srv.forward.(*relay).standard, true
+		w.srv.forward, w.pool.standard = w.srv.forward.(*relay).standard, true
 	}
 	w.startIdentity()
 	t.Cleanup(func() {

@@ -52,7 +52,7 @@ type Pool struct {
 	opt       PoolOptions
 	transport *http.Transport
 	own       *h1.Client
-	library   bool // HTTP/1.1 by net/http, too; for tests
+	standard  bool // HTTP/1.1 by net/http, too; for tests
 	flights   singleflight.Group
 	protos    *lru.Cache[protoKey, protoEntry]
 	stop      chan struct{}
@@ -71,7 +71,7 @@ type poolKey struct {
 	trust  trust
 	cert   string // fingerprint of the client certificate
 
-	library bool // carried by net/http, where our own client could
+	standard bool // carried by net/http, where our own client could
 }
 
 // trust is what a destination says about whom its upstream must be.
@@ -204,7 +204,7 @@ type need struct {
 // one RoundTrip on it or releases it. reused tells whether it had served before.
 func (p *Pool) acquire(ctx context.Context, h Hop, n need) (uc *upstreamConn, reused bool, err error) {
 	k := h.key(n.proto)
-	k.library = n.proto == protoH1 && (n.upgrade || p.library)
+	k.standard = n.proto == protoH1 && (n.upgrade || p.standard)
 	for range openRounds {
 		if !n.brand {
 			if uc := p.kept(k, n); uc != nil {
