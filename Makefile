@@ -15,8 +15,10 @@ PLATFORMS = linux/amd64 linux/arm64 darwin/arm64
 # The race detector needs cgo, and so a C compiler.
 HAVE_CC := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo yes)
 
-# Tests that measure time fail where others share the machine, and under the race detector.
-PACKAGES = $(shell $(GO) list ./... | grep -v '/bench')
+# Tests that measure time fail where others share the machine, and under the race detector:
+# of bench/ a short form is run, and what measures nothing.
+PACKAGES   = $(shell $(GO) list ./... | grep -v '/bench')
+BENCHTESTS = ./bench ./bench/peers $(addprefix ./bench/internal/,compare hist plot report stats steps)
 
 FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
@@ -45,11 +47,11 @@ test: ## vet and all tests, a few minutes, nothing but Go; of bench/ a short for
 ifeq ($(HAVE_CC),yes)
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(PACKAGES)
 	CGO_ENABLED=0 $(GO) test -run '^(TestAllocations|TestCountingDoesNotAllocate|TestMemoryOf)' ./proxy
-	CGO_ENABLED=0 $(GO) test -short ./bench
+	CGO_ENABLED=0 $(GO) test -short $(BENCHTESTS)
 else
 	@echo "no C compiler ($$($(GO) env CC)): testing without the race detector"
 	CGO_ENABLED=0 $(GO) test -timeout 10m $(PACKAGES)
-	CGO_ENABLED=0 $(GO) test -short ./bench
+	CGO_ENABLED=0 $(GO) test -short $(BENCHTESTS)
 endif
 
 .PHONY: integration
@@ -74,11 +76,11 @@ bench-packages: ## install the peers that bench-full is made against (Debian, ro
 	sh bench/install.sh
 
 .PHONY: bench-full
-bench-full: ## all of it, long: every load, peers that are installed, growth, steps; one report in bench/results (Linux, a quiet machine)
-	$(GO) run ./bench run -full -rounds 7 -window 2s -out bench/results/tmp $(BENCHFLAGS)
+bench-full: ## all of it, an hour and a half: every load, peers that are installed, growth, steps; one report in bench/results (Linux, a quiet machine)
+	$(GO) run ./bench run -full -rounds 7 -window 2s -name run -out bench/results/tmp $(BENCHFLAGS)
 	$(GO) run ./bench growth -name growth -out bench/results/tmp
 	$(GO) run ./bench steps -name steps -out bench/results/tmp
-	$(GO) run ./bench report -out bench/results bench/results/tmp/$$(date -u +%F).json bench/results/tmp/growth.json bench/results/tmp/steps.json
+	$(GO) run ./bench report -name $$(date -u +%F) -out bench/results bench/results/tmp/run.json bench/results/tmp/growth.json bench/results/tmp/steps.json
 
 .PHONY: microbench
 microbench: ## Go benchmarks with allocations, BENCH (a pattern) for BENCHTIME (1s)

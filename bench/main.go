@@ -3,8 +3,8 @@
 
 // Command bench measures what egret costs: CPU time of the proxy for each request,
 // requests per second and added latency, against the same requests made directly and
-// through goproxy's own MITM. `go run ./bench run` does it all; origin and load are the
-// processes that it starts.
+// through other proxies. Its verbs are run, growth, steps, report and compare; origin and
+// load are the processes that they start.
 package main
 
 import (

@@ -32,7 +32,7 @@ type options struct {
 	body           int64
 	full           bool
 	only, targets  string
-	out, bin       string
+	out, name, bin string
 	progress       io.Writer
 }
 
@@ -51,7 +51,8 @@ func (o *options) parse(args []string) error {
 	f.BoolVar(&o.full, "full", false, "all loads and all targets; takes about three quarters of an hour")
 	f.StringVar(&o.only, "only", "", "measure only loads whose name matches this `regexp`")
 	f.StringVar(&o.targets, "targets", "", "`list` of "+strings.Join(rig.Names(), ",")+"; default: "+quick+", or all with -full")
-	f.StringVar(&o.out, "out", "bench/results/tmp", "`folder` for DATE.md and DATE.json")
+	f.StringVar(&o.out, "out", "bench/results/tmp", "`folder` for NAME.md, NAME.json and plots")
+	f.StringVar(&o.name, "name", "", "`name` of the files; default: the date")
 	f.StringVar(&o.bin, "bin", "", "`folder` with the programs egret and goproxy; default: build them")
 	return f.Parse(args)
 }
@@ -79,7 +80,7 @@ func runVerb(ctx context.Context, args []string, std streams) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	rep := &report.Report{Date: time.Now(), Machine: host.Describe(), Grants: o.grants, Rounds: o.rounds, Window: o.window, Goals: held,
+	rep := &report.Report{Name: o.name, Date: time.Now(), Machine: host.Describe(), Grants: o.grants, Rounds: o.rounds, Window: o.window, Goals: held,
 		Command: strings.TrimSpace("go run ./bench run " + strings.Join(args, " "))}
 	if rep.Targets, err = o.describe(targets); err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/egret-proxy/egret/bench/internal/growth"
 	"github.com/egret-proxy/egret/bench/internal/report"
 )
 
@@ -46,6 +47,7 @@ func reportVerb(_ context.Context, args []string, std streams) error {
 		}
 		rep.Merge(more)
 	}
+	growth.Pooled(rep)
 	if *name != "" {
 		rep.Name = *name
 	}

@@ -53,7 +53,7 @@ func Run(ctx context.Context, o Options, rep *report.Report) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	pooled(rep)
+	Pooled(rep)
 	if !matched {
 		return fmt.Errorf("-only %q matches nothing; there are start, connections, policies, destinations, workloads", o.Only)
 	}
@@ -165,17 +165,18 @@ func same(n int, host, token string) []caller {
 const (
 	perConnection = "memory of an open connection, of 9,000"
 	perWorkload   = "memory of a workload: its connection and its upstream connection, of 9,000"
+	perUpstream   = "memory of a pooled upstream connection, with what is kept for its workload"
 )
 
-// pooled adds what an upstream connection costs: what a workload has more than a
-// connection, where both were measured.
-func pooled(rep *report.Report) {
+// Pooled adds what an upstream connection costs, once: what a workload has more than a
+// connection, where both were measured, in one run or in several that are put together.
+func Pooled(rep *report.Report) {
 	of := map[string]float64{}
 	for _, f := range rep.Figures {
 		of[f.Name] = f.Value
 	}
-	if of[perConnection] > 0 && of[perWorkload] > 0 {
-		figure(rep, "memory of a pooled upstream connection, with what is kept for its workload", of[perWorkload]-of[perConnection], report.Octets)
+	if of[perConnection] > 0 && of[perWorkload] > 0 && of[perUpstream] == 0 {
+		figure(rep, perUpstream, of[perWorkload]-of[perConnection], report.Octets)
 	}
 }
 

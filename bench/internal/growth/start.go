@@ -38,7 +38,7 @@ func start(ctx context.Context, o Options, w *world, rep *report.Report) error {
 	spent := &report.Curve{Panel: "start", Name: "its CPU time", X: ready.X, Y: ready.Y, Unit: report.Nanoseconds}
 	memory := &report.Curve{
 		Panel: "memory at start", Name: "resident", X: "access policies", Y: "memory when ready", Unit: report.Octets,
-		Why: "compiled policy, and what reading it leaves until the next collection",
+		Why: "compiled policy, and what reading it took: egret gives that back right after",
 	}
 	for round := range o.Rounds {
 		for _, n := range o.numbers(1, 1000, 10000, 50000) {

@@ -4,7 +4,6 @@
 package plot
 
 import (
-	"fmt"
 	"slices"
 )
 
@@ -26,7 +25,6 @@ type Bar struct {
 	Label            string
 	Value, Low, High float64
 	Main             bool // the one that the others are compared with
-	Note             string
 }
 
 const (
@@ -91,7 +89,7 @@ func (p BarPanel) draw(c *canvas, x, y float64) {
 	for i, b := range p.Bars {
 		b.draw(c, y+float64(i)*pitch+(pitch-barH)/2, scale, b.Value > end)
 		c.text(left-8, y+float64(i)*pitch+15, b.class("v"), "end", b.Label)
-		c.text(scale(max(b.Value, b.whisker(end)))+7, y+float64(i)*pitch+15, b.class("v"), "start", p.Format(b.Value)+b.note())
+		c.text(scale(max(b.Value, b.whisker(end)))+7, y+float64(i)*pitch+15, b.class("v"), "start", p.Format(b.Value))
 	}
 	c.line("axis", left, y, left, bottom)
 }
@@ -106,13 +104,6 @@ func (b Bar) class(base string) string {
 		return base + " b"
 	}
 	return base
-}
-
-func (b Bar) note() string {
-	if b.Note == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (%s)", b.Note)
 }
 
 // whisker is where the spread ends on the axis, 0 where there is none.

@@ -12,7 +12,7 @@ import (
 	"github.com/egret-proxy/egret/bench/internal/stats"
 )
 
-// flat is how much a curve may rise or fall and still be called flat.
+// flat is how much a curve may rise and still be called flat; it may fall.
 const flat = 0.10
 
 // At sums up a curve's points of one X.

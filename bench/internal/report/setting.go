@@ -20,7 +20,10 @@ func (r *Report) setting(b *strings.Builder) {
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		fmt.Fprintf(b, "* version of %s: %s\n", name, r.Versions[name])
 	}
-	for _, t := range r.settings() {
+	for _, t := range r.Targets {
+		if t.Setting == "" {
+			continue
+		}
 		fmt.Fprintf(b, "* %s: %s\n", t.Name, t.Setting)
 	}
 	if len(r.Windows) > 0 {
@@ -33,25 +36,6 @@ func (r *Report) setting(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "* command: `%s`\n", r.Command)
 	r.configs(b)
-}
-
-// settings are the targets that say how they were set; where none does, what runs of the
-// time before targets said so were.
-func (r *Report) settings() []Target {
-	said := slices.DeleteFunc(slices.Clone(r.Targets), func(t Target) bool { return t.Setting == "" })
-	if len(said) > 0 || len(r.Windows) == 0 {
-		return said
-	}
-	return DefaultTargets(r.Grants)
-}
-
-// DefaultTargets are direct, goproxy and egret as the harness starts them.
-func DefaultTargets(grants int) []Target {
-	return []Target{
-		{Name: Direct, Setting: "origin with TLS 1.3, ECDSA P-256, refuses requests without the credential; everything on loopback"},
-		{Name: "goproxy", Setting: "certificates cached, ECDSA CA, HTTP/2 on, upstream verified, 256 idle upstream connections kept"},
-		{Name: Egret, Setting: fmt.Sprintf("%d access policies, sidecar identity with kernel check, static credential from a file, records to a file, metrics on, else defaults", grants)},
-	}
 }
 
 // configs prints the files that targets were started with, folded.

@@ -43,7 +43,7 @@ func specs() map[string]spec {
 	return map[string]spec{
 		Direct: {can: direct, about: "the load has the credential and sends it itself"},
 		Nginx: {start: startNginx, programs: []string{"nginx"}, files: []string{"nginx/nginx.conf"}, can: intercepts,
-			about: "TLS in, TLS out, one header put in; intercepts nothing, knows one origin; HTTP/1.1 towards the origin, but for gRPC; X25519 where the Go programs agree on X25519MLKEM768"},
+			about: "TLS in, TLS out, one header put in; intercepts nothing, knows one origin; HTTP/1.1 towards the origin, but for gRPC; X25519"},
 		Haproxy: {start: startHaproxy, programs: []string{"haproxy"}, files: []string{"haproxy/haproxy.cfg"}, can: tunnels,
 			about: "TCP mode, splicing both ways; passes bytes on to one origin, without CONNECT"},
 		Goproxy:      {start: startGoproxy(), can: withoutGRPC, about: "goproxy's own MITM with one header put in; certificates cached, ECDSA CA, upstream verified, 256 idle upstream connections kept, HTTP/2 both ways"},
@@ -52,7 +52,7 @@ func specs() map[string]spec {
 			about: "ssl-bump with one header put in; no cache, no log, upstream verified and kept; HTTP/1.1 only"},
 		Mitmproxy: {start: startMitmproxy, programs: []string{"mitmdump"}, files: []string{"mitmproxy/inject.py"}, can: slowly,
 			about: "mitmdump, quiet, with one header put in; upstream verified, large bodies streamed"},
-		Egret:   {start: startEgret, about: "callers known by process (embedded attestor, asked once for each connection), policy, credential from the cache, one record for each request in a file, metrics on; limits on connections raised, else defaults"},
+		Egret:   {start: startEgret, about: "callers known by process (embedded attestor, asked once for each connection), policy, credential from the cache, one record for each request in a file, metrics on; limits on connections raised, else defaults; X25519 towards clients, since they are on the same machine, where goproxy agrees on X25519MLKEM768"},
 		Sidecar: {start: startEgret, can: small, about: "the same process as egret, at a listener that credits its own user with its own identity"},
 	}
 }

@@ -54,19 +54,10 @@ func (s Spread) Noisy(share float64) bool {
 // Ratios divides what was measured in the same round. Rounds where either is missing
 // or zero are left out.
 func Ratios(a, b []float64) []float64 {
-	return pairs(a, b, func(x, y float64) float64 { return x / y })
-}
-
-// Differences subtracts what was measured in the same round.
-func Differences(a, b []float64) []float64 {
-	return pairs(a, b, func(x, y float64) float64 { return x - y })
-}
-
-func pairs(a, b []float64, f func(x, y float64) float64) []float64 {
 	out := make([]float64, 0, len(a))
 	for i := range min(len(a), len(b)) {
 		if a[i] > 0 && b[i] > 0 {
-			out = append(out, f(a[i], b[i]))
+			out = append(out, a[i]/b[i])
 		}
 	}
 	return out

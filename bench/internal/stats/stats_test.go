@@ -54,7 +54,4 @@ func TestPairs(t *testing.T) {
 	if d := cmp.Diff([]float64{2, 2, 2}, Ratios(a, b)); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]float64{1, 2, 8}, Differences(a, b)); d != "" {
-		t.Error(d)
-	}
 }
