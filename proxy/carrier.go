@@ -90,7 +90,6 @@ func (u *upstreamConn) untouched(err error) bool {
 
 // traced is a context by which net/http tells of informational answers.
 func (x *exchange) traced(ctx context.Context) context.Context {
-	x.own.hints.wanted = false // from now on they come
 	x.own.hints.trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error { return x.Early(code, http.Header(h)) }
 	return httptrace.WithClientTrace(ctx, &x.own.hints.trace)
 }

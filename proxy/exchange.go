@@ -20,7 +20,6 @@ import (
 
 	"github.com/egret-proxy/egret/audit"
 	"github.com/egret-proxy/egret/credential"
-	"github.com/egret-proxy/egret/internal/wireerr"
 	"github.com/egret-proxy/egret/policy"
 )
 
@@ -52,7 +51,7 @@ type exchange struct {
 	bodyIn    atomic.Int64
 	bodyWait  atomic.Int64 // since when a read of the client's body waits, in Unix nanoseconds; 0: none does
 	bodyDone  atomic.Bool  // read to its end
-	bodyAsked atomic.Bool  // a read of it has begun, or a 100 Continue been passed on: the client sends it
+	bodyAsked atomic.Bool  // a read of it has begun, or a 100 Continue been passed on: the client may send it
 	bodyErr   atomic.Bool  // reading the client's body failed
 	bodyEnd   atomic.Bool  // the upstream wants no more of it
 	readErr   error        // reading the upstream's body failed
@@ -456,11 +455,7 @@ func (x *exchange) blame(p any) {
 		x.mark(ref)
 	case p == nil || x.rec.Reason != "":
 	case x.readErr != nil && x.ctx.Err() == nil && !x.bodyErr.Load():
-		reason := reasonReset
-		if wireerr.Malformed(x.readErr) {
-			reason = reasonMalformed
-		}
-		x.mark(refuse(reason, x.readErr))
+		x.mark(refuse(brokenAnswer(x.readErr), x.readErr))
 	default:
 		x.mark(refuse(reasonClientGone, cause))
 	}

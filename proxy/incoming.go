@@ -81,7 +81,9 @@ func (s *Server) seeThrough(ctx context.Context) {
 	defer cancel()
 	s.await(word, func() bool { return s.incoming.count() == 0 })
 	s.incoming.hush()
-	s.await(ctx, func() bool { return s.incoming.count() == 0 })
+	in, stop := context.WithTimeout(ctx, patience) // one that stalls here must not keep all others from hearing of the end
+	defer stop()
+	s.await(in, func() bool { return s.incoming.count() == 0 })
 	s.await(ctx, func() bool { return !s.expecting(begun) })
 }
 

@@ -63,6 +63,9 @@ func TestMemoryOfAnIdleConnection(t *testing.T) {
 			before := held()
 			open(n)
 			each := (held() - before) / n
+			if got := len(w.srv.table.all()); got != len(clients) {
+				t.Fatalf("%d of %d connections are open", got, len(clients))
+			}
 			t.Logf("%d bytes", each)
 			if each > tc.ceiling {
 				t.Errorf("%d bytes, the ceiling is %d", each, tc.ceiling)

@@ -515,23 +515,25 @@ func (p *Pool) sweep() {
 	}
 }
 
-// inspect closes idle connections that the other end has closed. What it looks at is in
-// use meanwhile.
+// inspect closes idle connections that the other end has closed. It looks at one at a time,
+// which is in use meanwhile.
 func (p *Pool) inspect() {
 	p.mu.Lock()
 	var own []*upstreamConn
 	for _, g := range p.groups {
 		for _, uc := range g.conns {
-			if _, ok := uc.cc.(*h1.Conn); ok && uc.cc.Reserve() == nil {
+			if _, ok := uc.cc.(*h1.Conn); ok {
 				own = append(own, uc)
 			}
 		}
 	}
 	p.mu.Unlock()
 	for _, uc := range own {
-		if uc.sound() {
+		switch {
+		case uc.cc.Reserve() != nil: // in use, or closed
+		case uc.sound():
 			uc.cc.Release()
-		} else {
+		default:
 			_ = uc.cc.Close()
 		}
 	}

@@ -33,8 +33,10 @@ func speaksAMZ(h http.Header) bool {
 	return h["X-Amz-Date"] != nil || h["X-Amz-Target"] != nil || h["X-Amz-Content-Sha256"] != nil || h["Amz-Sdk-Invocation-Id"] != nil
 }
 
-// amzXML is the error for a client that reads XML; nil for one that reads JSON. Those of S3
-// alone sign the digest of a body in a header, those of the query protocol send forms.
+// amzXML is the error for a client that reads XML; nil for one that reads JSON. Those of the
+// query protocol send forms. Of S3 the signature tells; where there is none, the digest that
+// S3's clients send with all that they do. Other services of XML alone (Route 53, CloudFront)
+// get JSON: nothing in a request tells them from the many that read that.
 func amzXML(h http.Header, i ReasonInfo, status int, id string) []byte {
 	fault := "Sender"
 	if status >= 500 {
@@ -46,10 +48,19 @@ func amzXML(h http.Header, i ReasonInfo, status int, id string) []byte {
 		return nil
 	case strings.EqualFold(strings.TrimSpace(t), "application/x-www-form-urlencoded"):
 		return xmlElement("ErrorResponse", xmlElement("Error", xmlText("Type", fault), xmlText("Code", amzCode(i)), xmlText("Message", amzMessage(i, id))), xmlText("RequestId", id))
-	case h["X-Amz-Content-Sha256"] != nil:
+	case forS3(h):
 		return xmlElement("Error", xmlText("Code", amzCode(i)), xmlText("Message", amzMessage(i, id)), xmlText("RequestId", id))
 	}
 	return nil
+}
+
+// forS3 reads the service from the scope of a signature (SigV4, "Credential=…/s3/aws4_request").
+func forS3(h http.Header) bool {
+	if _, scope, signed := strings.Cut(h.Get("Authorization"), "Credential="); signed {
+		scope, _, _ = strings.Cut(scope, ",")
+		return strings.Contains(scope, "/s3/") || strings.Contains(scope, "/s3express/")
+	}
+	return h["X-Amz-Content-Sha256"] != nil
 }
 
 func xmlElement(name string, inner ...[]byte) []byte {

@@ -123,10 +123,12 @@ func TestRefusalsThatAWSClientsCanRead(t *testing.T) {
 			header map[string]string
 			root   string // "": JSON
 		}{
-			"query": {map[string]string{"X-Amz-Date": "20260101T000000Z", "Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}, "ErrorResponse"},
-			"s3":    {map[string]string{"X-Amz-Content-Sha256": "UNSIGNED-PAYLOAD"}, "Error"},
-			"json":  {map[string]string{"X-Amz-Target": "DynamoDB_20120810.Scan", "Content-Type": "application/x-amz-json-1.0"}, ""},
-			"rest":  {map[string]string{"Amz-Sdk-Invocation-Id": "1"}, ""},
+			"query":         {map[string]string{"X-Amz-Date": "20260101T000000Z", "Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}, "ErrorResponse"},
+			"s3":            {map[string]string{"X-Amz-Content-Sha256": "UNSIGNED-PAYLOAD"}, "Error"},
+			"json":          {map[string]string{"X-Amz-Target": "DynamoDB_20120810.Scan", "Content-Type": "application/x-amz-json-1.0"}, ""},
+			"rest":          {map[string]string{"Amz-Sdk-Invocation-Id": "1"}, ""},
+			"signed for S3": {map[string]string{"Authorization": "AWS4-HMAC-SHA256 Credential=A/20260101/eu-central-1/s3/aws4_request, SignedHeaders=host, Signature=0", "X-Amz-Date": "20260101T000000Z"}, "Error"},
+			"JavaScript's SDK sends the digest to all": {map[string]string{"Authorization": "AWS4-HMAC-SHA256 Credential=A/20260101/eu-central-1/lambda/aws4_request, SignedHeaders=host, Signature=0", "X-Amz-Content-Sha256": "0"}, ""},
 		} {
 			r := httptest.NewRequest("POST", "/", nil)
 			for k, v := range c.header {

@@ -64,8 +64,10 @@ func (f *relay) forward(x *exchange) {
 // outgoing is the request as it goes on, without the credential.
 func (x *exchange) outgoing() *http.Request {
 	ctx := x.ctx
-	if x.own.hints.wanted = true; x.r.ProtoMajor == 2 {
+	if x.r.ProtoMajor == 2 {
 		ctx = x.traced(ctx)
+	} else {
+		x.own.hints.wanted = true
 	}
 	out := x.r.WithContext(ctx)
 	out.Header = maps.Clone(x.r.Header) // values are replaced, never changed
@@ -221,7 +223,7 @@ func (p *prompt) stop() {
 // hints lets informational answers through until the final one is there. Those of
 // net/http come on a goroutine of the upstream's connection.
 type hints struct {
-	wanted bool // by the relay, which has not asked net/http for them yet
+	wanted bool // by the relay, of a client that is not known yet: ours tells of them unasked
 	trace  httptrace.ClientTrace
 	mu     sync.Mutex
 	over   bool

@@ -23,7 +23,7 @@ func (x *exchange) undrained() bool {
 }
 
 // unasked reports a client that waits for 100 Continue before it sends its body. One that
-// was told to go on has not sent a byte yet, but will.
+// may have been told to go on counts as one that sends, though not a byte is here yet.
 func (x *exchange) unasked() bool { return len(x.r.Header["Expect"]) > 0 && !x.bodyAsked.Load() }
 
 // drainBody reads a small body that is here already, ahead of a refusal, so that the

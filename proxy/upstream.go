@@ -17,6 +17,7 @@ import (
 
 	"github.com/egret-proxy/egret/credential"
 	"github.com/egret-proxy/egret/internal/wireerr"
+	"github.com/egret-proxy/egret/policy"
 )
 
 // wire is the last stage: it takes a verified upstream connection, applies the
@@ -222,8 +223,13 @@ func classifyUpstream(err error) *refusal {
 	case errors.Is(err, errConnect):
 		return refuse(reasonConnect, err)
 	}
+	return refuse(brokenAnswer(err), fmt.Errorf("while waiting for the answer: %w", wireerr.Wrap(err)))
+}
+
+// brokenAnswer tells an answer that is no HTTP from a connection that broke.
+func brokenAnswer(err error) policy.Reason {
 	if wireerr.Malformed(err) {
-		return refuse(reasonMalformed, wireerr.Wrap(err))
+		return reasonMalformed
 	}
-	return refuse(reasonReset, fmt.Errorf("while waiting for the answer: %w", wireerr.Wrap(err)))
+	return reasonReset
 }

@@ -43,6 +43,9 @@ func TestMUST_C9_NothingThatAPeerSentIsQuoted(t *testing.T) {
 			continue
 		}
 		got := wireerr.Wrap(err)
+		if broke := want == "middle" || want == "closed"; wireerr.Malformed(got) == broke {
+			t.Errorf("%.60q: malformed %t", answer, !broke)
+		}
 		if text := fmt.Sprintf("%v %+v %q %v", err, err, err, got); strings.Contains(text, hush) || !strings.Contains(got.Error(), want) {
 			t.Errorf("%.60q: %s, want %q", answer, text, want)
 		}

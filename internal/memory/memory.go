@@ -23,11 +23,7 @@ const (
 )
 
 // Settings are in force from Settle until Release.
-type Settings struct {
-	Limit int64 // bytes, set as Go's soft limit; 0: the process has none
-
-	room []byte
-}
+type Settings struct{ room []byte }
 
 // Settle sets the soft limit from the process' cgroup, unless GOMEMLIMIT does, and the
 // headroom, unless GOGC says how to collect. root is the root of the file system.
@@ -46,8 +42,7 @@ func Settle(root fs.FS, getenv func(string) string) *Settings {
 	room := int64(headroom)
 	if limit := cgroupLimit(root); limit > 0 {
 		if getenv("GOMEMLIMIT") == "" {
-			s.Limit = limit - limit/share
-			debug.SetMemoryLimit(s.Limit)
+			debug.SetMemoryLimit(limit - limit/share)
 		}
 		room = min(room, limit/share)
 	}

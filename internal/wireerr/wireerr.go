@@ -31,13 +31,19 @@ func Wrap(err error) error {
 	if errors.As(err, &done) && error(done) == err { //nolint:errorlint // the outermost error, not one within
 		return err
 	}
-	return &safe{words: Words(err), err: err}
+	return &safe{verdict: judge(err), err: err}
+}
+
+// verdict is what is told of an error, and whether it is an answer that is not as HTTP has it.
+type verdict struct {
+	words     string
+	malformed bool
 }
 
 // safe never prints err.
 type safe struct {
-	words string
-	err   error
+	verdict
+	err error
 }
 
 func (e *safe) Error() string { return e.words }
@@ -45,37 +51,35 @@ func (e *safe) Unwrap() error { return e.err }
 
 // Words says what went wrong: from the operating system, the resolver and the TLS stack
 // in their own words, of HTTP in ours.
-func Words(err error) string {
-	for _, f := range []func(error) string{known, certificate, network, deep} {
-		if s := f(err); s != "" {
-			return s
-		}
-	}
-	if isTimeout(err) {
-		return "timed out"
-	}
-	return "the peer's answer broke off or was not valid HTTP"
-}
+func Words(err error) string { return judge(err).words }
 
 // Malformed reports an answer that is not as HTTP has it, so that the next one will hardly
 // be better. A connection that broke is something else.
-func Malformed(err error) bool {
-	words := Words(err)
-	for _, about := range [...]string{
-		"the peer's status line ", "a header line ", "the peer's response header ", "the peer's Content-Length ", "the peer's Transfer-Encoding ",
-		"the peer's chunked coding ", "the peer's trailer ", "the peer's answer was ", "the peer sent ",
-	} {
-		if strings.HasPrefix(words, about) {
-			return true
+func Malformed(err error) bool { return judge(err).malformed }
+
+func judge(err error) verdict {
+	var done *safe
+	if errors.As(err, &done) {
+		return done.verdict
+	}
+	for _, f := range []func(error) string{known, certificate, network} {
+		if s := f(err); s != "" {
+			return verdict{words: s}
 		}
 	}
-	return false
+	if v := deep(err); v.words != "" {
+		return v
+	}
+	if isTimeout(err) {
+		return verdict{words: "timed out"}
+	}
+	return verdict{words: "the peer's answer broke off or was not valid HTTP"}
 }
 
 // deep asks what only texts tell of err and of all that it wraps.
-func deep(err error) string {
-	if s := cmp.Or(handshake(err), protocol(err)); s != "" {
-		return s
+func deep(err error) verdict {
+	if v := cmp.Or(verdict{words: handshake(err)}, protocol(err)); v.words != "" {
+		return v
 	}
 	switch w := err.(type) { //nolint:errorlint // this walks the tree itself
 	case interface{ Unwrap() error }:
@@ -84,21 +88,16 @@ func deep(err error) string {
 		}
 	case interface{ Unwrap() []error }:
 		for _, in := range w.Unwrap() {
-			if s := deep(in); s != "" {
-				return s
+			if v := deep(in); v.words != "" {
+				return v
 			}
 		}
 	}
-	return ""
+	return verdict{}
 }
 
 func known(err error) string {
-	var done *safe
 	switch {
-	case err == nil:
-		return ""
-	case errors.As(err, &done):
-		return done.words
 	case errors.Is(err, context.Canceled):
 		return "given up: nobody waits any more"
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -185,62 +184,68 @@ func handshake(err error) string {
 
 // protocol recognises what net/http says. It looks from the start of the text, where a
 // peer's own bytes cannot stand, and answers in fixed words.
-func protocol(err error) string {
+func protocol(err error) verdict {
 	text := strings.TrimPrefix(err.Error(), "net/http: ")
-	for _, p := range [...]struct{ prefix, words string }{
+	for _, p := range [...]struct {
+		prefix string
+		verdict
+	}{
 		{"HTTP/1.x transport connection broken", faulty(err)},
-		{"h1: malformed status line", "the peer's status line was malformed"},
-		{"h1: malformed header", "a header line of the peer was malformed"},
-		{"h1: header too large", "the peer's response header was too large"},
-		{"h1: ambiguous length", "the peer's Content-Length was malformed, or not the only length"},
-		{"h1: unsupported transfer coding", "the peer's Transfer-Encoding is not supported"},
-		{"h1: malformed chunked coding", "the peer's chunked coding was malformed"},
-		{"h1: malformed trailer", "the peer's trailer was malformed"},
-		{"h1: too many", "the peer sent too many informational answers"},
-		{"h1: the request's body", "the caller's body is not as long as declared"},
-		{"h1: the request cannot be written", "the request could not be written"},
-		{"h1: closed before", "the peer closed the connection"},
-		{"malformed HTTP", "the peer's status line was malformed"},
-		{"malformed MIME header", "a header line of the peer was malformed"},
-		{"timeout awaiting response headers", "no response header in time"},
-		{"server response headers exceeded", "the peer's response header was too large"},
-		{"http2: server sent GOAWAY", "the peer ended the HTTP/2 connection (GOAWAY)"},
-		{"http2: ", "the peer broke or ended the HTTP/2 connection"},
-		{"stream error", "the peer reset the HTTP/2 stream"},
-		{"connection error", "the peer broke the HTTP/2 protocol"},
-		{"backend tried to switch", "the peer switched to a protocol that was not asked for"},
-		{"invalid byte in chunk length", "the peer's chunked coding was malformed"},
-		{"malformed chunked encoding", "the peer's chunked coding was malformed"},
-		{"chunked", "the peer's chunked coding was malformed"},
-		{"http chunk", "the peer's chunked coding was malformed"},
-		{"http: server closed idle connection", "the peer closed the kept connection"},
-		{"http: server gave HTTP response to HTTPS client", "tls: the peer does not speak TLS"},
+		{"h1: malformed status line", verdict{"the peer's status line was malformed", true}},
+		{"h1: malformed header", verdict{"a header line of the peer was malformed", true}},
+		{"h1: header too large", verdict{"the peer's response header was too large", true}},
+		{"h1: ambiguous length", verdict{"the peer's Content-Length was malformed, or not the only length", true}},
+		{"h1: unsupported transfer coding", verdict{"the peer's Transfer-Encoding is not supported", true}},
+		{"h1: malformed chunked coding", verdict{"the peer's chunked coding was malformed", true}},
+		{"h1: malformed trailer", verdict{"the peer's trailer was malformed", true}},
+		{"h1: too many", verdict{"the peer sent too many informational answers", true}},
+		{"h1: the request's body", verdict{"the caller's body is not as long as declared", false}},
+		{"h1: the request cannot be written", verdict{"the request could not be written", false}},
+		{"h1: closed before", verdict{"the peer closed the connection", false}},
+		{"malformed HTTP", verdict{"the peer's status line was malformed", true}},
+		{"malformed MIME header", verdict{"a header line of the peer was malformed", true}},
+		{"timeout awaiting response headers", verdict{"no response header in time", false}},
+		{"server response headers exceeded", verdict{"the peer's response header was too large", true}},
+		{"http2: server sent GOAWAY", verdict{"the peer ended the HTTP/2 connection (GOAWAY)", false}},
+		{"http2: ", verdict{"the peer broke or ended the HTTP/2 connection", false}},
+		{"stream error", verdict{"the peer reset the HTTP/2 stream", false}},
+		{"connection error", verdict{"the peer broke the HTTP/2 protocol", false}},
+		{"backend tried to switch", verdict{"the peer switched to a protocol that was not asked for", true}},
+		{"invalid byte in chunk length", verdict{"the peer's chunked coding was malformed", true}},
+		{"malformed chunked encoding", verdict{"the peer's chunked coding was malformed", true}},
+		{"chunked", verdict{"the peer's chunked coding was malformed", true}},
+		{"http chunk", verdict{"the peer's chunked coding was malformed", true}},
+		{"http: server closed idle connection", verdict{"the peer closed the kept connection", false}},
+		{"http: server gave HTTP response to HTTPS client", verdict{"tls: the peer does not speak TLS", false}},
 	} {
 		if strings.HasPrefix(text, p.prefix) {
-			return p.words
+			return p.verdict
 		}
 	}
-	return ""
+	return verdict{}
 }
 
 // faulty names the part of a response that net/http would not take.
-func faulty(err error) string {
+func faulty(err error) verdict {
 	_, cause, _ := strings.Cut(err.Error(), "transport connection broken: ")
-	for _, p := range [...]struct{ prefix, words string }{
-		{"malformed HTTP", "the peer's status line was malformed"},
-		{"malformed MIME header", "a header line of the peer was malformed"},
-		{"bad Content-Length", "the peer's Content-Length was malformed"},
-		{"http: message cannot contain multiple Content-Length", "the peer sent more than one Content-Length"},
-		{"http: suspiciously long trailer", "the peer's trailer was too long"},
-		{"unsupported transfer encoding", "the peer's Transfer-Encoding is not supported"},
-		{"too many transfer encodings", "the peer's Transfer-Encoding is not supported"},
-		{"http: server closed idle", "the peer closed the kept connection"},
+	for _, p := range [...]struct {
+		prefix string
+		verdict
+	}{
+		{"malformed HTTP", verdict{"the peer's status line was malformed", true}},
+		{"malformed MIME header", verdict{"a header line of the peer was malformed", true}},
+		{"bad Content-Length", verdict{"the peer's Content-Length was malformed", true}},
+		{"http: message cannot contain multiple Content-Length", verdict{"the peer sent more than one Content-Length", true}},
+		{"http: suspiciously long trailer", verdict{"the peer's trailer was too long", true}},
+		{"unsupported transfer encoding", verdict{"the peer's Transfer-Encoding is not supported", true}},
+		{"too many transfer encodings", verdict{"the peer's Transfer-Encoding is not supported", true}},
+		{"http: server closed idle", verdict{"the peer closed the kept connection", false}},
 	} {
 		if strings.HasPrefix(cause, p.prefix) {
-			return p.words
+			return p.verdict
 		}
 	}
-	return "the peer's answer was not valid HTTP"
+	return verdict{"the peer's answer was not valid HTTP", true}
 }
 
 func isTimeout(err error) bool {

@@ -68,6 +68,9 @@ func TestMUST_C9_NothingThatAPeerSentIsQuoted(t *testing.T) {
 			continue
 		}
 		got := Wrap(fmt.Errorf("around: %w", err))
+		if broke := name == "short" || name == "nothing"; Malformed(got) == broke {
+			t.Errorf("%s: malformed %t", name, !broke)
+		}
 		if strings.Contains(fmt.Sprintf("%v %+v %q", got, got, got), hush) || !strings.Contains(got.Error(), tc.want) {
 			t.Errorf("%s: %q, was %q", name, got, err)
 		}
