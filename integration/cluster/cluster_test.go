@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 )
 
 // adminConfig is what kubectl reads, in the node's own /etc.
@@ -42,7 +44,7 @@ func newCluster(t *testing.T) *cluster {
 		}
 	}
 	begin := time.Now()
-	c := &cluster{bin: built(t, "../build/kube.sh"), node: newNode(t)}
+	c := &cluster{bin: testbed.Built(t, "../build/kube.sh"), node: newNode(t)}
 	c.pki()
 	c.startContainerd()
 	c.start("etcd", "etcd", "--data-dir="+c.file("etcd"), "--unsafe-no-fsync", "--log-level=warn")
@@ -56,17 +58,6 @@ func newCluster(t *testing.T) *cluster {
 	})
 	t.Logf("the cluster is ready after %s", time.Since(begin).Round(100*time.Millisecond))
 	return c
-}
-
-// built runs a script that builds something once, and returns the folder that it names.
-func built(t *testing.T, script string) string {
-	t.Helper()
-	out, err := exec.Command(script).Output()
-	if err != nil {
-		t.Fatalf("%s: %v", script, err)
-	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return lines[len(lines)-1]
 }
 
 func (c *cluster) program(name string) string { return filepath.Join(c.bin, name) }

@@ -226,7 +226,9 @@ func (w *world) restart() {
 func (w *world) killed() {
 	w.t.Helper()
 	w.run("kill", "-9", w.pidOf("egret", "egret"))
+	begun := time.Now()
 	has(w.t, "while egret starts again", w.from("qa", "dashboard", "GET", projects), "status: 200")
+	w.t.Logf("killed, egret has answered after %s", time.Since(begun).Round(100*time.Millisecond))
 }
 
 // changed: a change of the ConfigMap is followed by the egret that runs.

@@ -112,6 +112,11 @@ func (c buildContext) dockerfile(t *testing.T, target string) image {
 			}
 			at, i = words[3], image{files: maps.Clone(base.files)}
 		case "RUN": // installs what buildContext.base has
+			for _, pkg := range []string{"ca-certificates", "iproute2", "nftables"} {
+				if !slices.Contains(words, pkg) {
+					t.Fatalf("Dockerfile: %q does not install %s", line, pkg)
+				}
+			}
 		case "USER":
 			i.user = words[1]
 		case "ENTRYPOINT":
@@ -201,7 +206,7 @@ func (c *cluster) images(roots []byte) {
 	c.t.Helper()
 	from := buildContext{
 		files: map[string][]byte{"bin/egret": goProgram(c.t, "../../cmd/egret"), "/etc/ssl/certs/ca-certificates.crt": roots},
-		base:  programs(c.t, "sh", "cp", "mv", "nft"),
+		base:  programs(c.t, "sh", "cp", "mv", "ip", "nft"),
 	}
 	static := func(pkg string) image {
 		return image{files: map[string][]byte{"/program": goProgram(c.t, pkg)}, entrypoint: []string{"/program"}}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 )
 
 const (
@@ -63,7 +65,7 @@ plugins {
 // startSPIRE starts a server and the node's agent, and returns the folder of programs.
 func (c *cluster) startSPIRE() {
 	c.t.Helper()
-	bin := built(c.t, "../spire/build.sh")
+	bin := testbed.Built(c.t, "../spire/build.sh")
 	c.run("sh", "-c", "mkdir -p /run/spire-server /run/spire/agent /run/spire/admin "+c.file("spire/server")+" "+c.file("spire/agent")+
 		" && chgrp "+spireGroup+" /run/spire/admin && chmod 2750 /run/spire/admin")
 	c.kubectl("create", "clusterrole", "spire-agent", "--verb=get", "--resource=nodes/proxy,nodes/pods")

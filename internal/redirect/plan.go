@@ -69,7 +69,7 @@ func (p *Plan) String() string {
 	text := ""
 	if len(p.routes) > 0 {
 		for _, family := range p.options.families() {
-			text += "# for ip " + ipFlag(family) + " -batch -\n" + routeScript(p.routes, family, "") + "\n"
+			text += "# for ip " + ipFlag(family) + " -batch -\n" + routeScript(p.routes, family, false) + "\n"
 		}
 	}
 	if p.backend == Nft {

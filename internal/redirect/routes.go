@@ -41,9 +41,9 @@ func routes(o Options) []Rule {
 	return out
 }
 
-// routeScript is what ip -batch is given. shown is what ip rule show says now: a rule that
-// is there must not be added again, which a route may.
-func routeScript(rules []Rule, family, shown string) string {
+// routeScript is what ip -batch is given. A rule that is there already is left alone: ip
+// would add it once more.
+func routeScript(rules []Rule, family string, there bool) string {
 	var b strings.Builder
 	for _, r := range rules {
 		if r.Family != family {
@@ -51,7 +51,7 @@ func routeScript(rules []Rule, family, shown string) string {
 		}
 		verb := "replace"
 		if r.Table == routingRule {
-			if verb = "add"; countRule(shown) > 0 {
+			if verb = "add"; there {
 				continue
 			}
 		}
@@ -97,6 +97,9 @@ func (r routed) any() bool { return r.rules+r.routes > 0 }
 
 func (f *Firewall) routed(ctx context.Context, family string) (routed, error) {
 	rules, err := f.run.Run(ctx, "", "ip", ipFlag(family), "rule", "show")
+	if err != nil && strings.Contains(err.Error(), "Address family not supported") { // a kernel without IPv6 routes nothing
+		return routed{}, nil
+	}
 	if err != nil {
 		return routed{}, err
 	}
@@ -123,8 +126,7 @@ func (f *Firewall) addRoutes(ctx context.Context, p *Plan) (undo func() error, e
 			made = append(made, family)
 		}
 		if err == nil {
-			shown := strings.Repeat(fmt.Sprintf("%d: from all fwmark %s lookup %d\n", routeRank, bitText(), routeTable), has.rules)
-			_, err = f.run.Run(ctx, routeScript(p.routes, family, shown), "ip", ipFlag(family), "-batch", "-")
+			_, err = f.run.Run(ctx, routeScript(p.routes, family, has.rules > 0), "ip", ipFlag(family), "-batch", "-")
 		}
 		if err != nil {
 			return undo, errors.Join(familyError(err, family), undo())

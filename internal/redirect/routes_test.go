@@ -18,6 +18,7 @@ type kernel struct {
 	rules   map[string]int
 	routes  map[string]int
 	nft, ip error
+	without bool // IPv6
 	given   []string
 }
 
@@ -44,6 +45,9 @@ func (k *kernel) Run(_ context.Context, input, program string, args ...string) (
 
 func (k *kernel) routing(input string, args []string) (string, error) {
 	family := args[0]
+	if k.without && family == "-6" {
+		return "", errors.New("ip: \"RTNETLINK answers: Address family not supported by protocol\\nDump terminated\"")
+	}
 	switch strings.Join(args[1:], " ") {
 	case "rule show":
 		return "0:\tfrom all lookup local\n" + strings.Repeat("65:\tfrom all fwmark 0x1000/0x1000 lookup 25959\n", k.rules[family]) + "32766:\tfrom all lookup main\n", nil
@@ -119,6 +123,25 @@ func TestRoutesComeAndGo(t *testing.T) {
 	}
 }
 
+// TestWithoutIPv6: what the kernel has not is not there to be removed, and no reason to fail.
+func TestWithoutIPv6(t *testing.T) {
+	k := newKernel()
+	k.without = true
+	fw := NewFirewall(k)
+	if err := fw.Apply(t.Context(), tproxyPlan(t, func(o *Options) { o.IPv4Only = true })); err != nil || k.routed() != [4]int{1, 0, 1, 0} {
+		t.Errorf("applied: %v, %v", k.routed(), err)
+	}
+	if _, err := fw.Remove(t.Context(), Auto); err != nil || k.routed() != [4]int{} {
+		t.Errorf("removed: %v, %v", k.routed(), err)
+	}
+	if _, err := fw.Remove(t.Context(), Auto); err != nil {
+		t.Errorf("removed twice: %v", err)
+	}
+	if err := fw.Apply(t.Context(), tproxyPlan(t, nil)); err == nil || !strings.Contains(err.Error(), "--ipv4-only") || k.routed() != [4]int{} {
+		t.Errorf("for both: %v, %v", k.routed(), err)
+	}
+}
+
 // TestNoHalfARoute: where anything fails, what was made is taken back, and what was there
 // stays.
 func TestNoHalfARoute(t *testing.T) {
@@ -164,17 +187,23 @@ func TestModesReplaceEachOther(t *testing.T) {
 	}
 }
 
-// FuzzRouting: whatever ip prints, no more is counted than there are lines, and a rule of
-// somebody else never.
+// FuzzRouting: whatever else ip prints, egret's own rule and route count once each, and a
+// rule that only looks like it does not.
 func FuzzRouting(f *testing.F) {
 	f.Add("65:\tfrom all fwmark 0x1000/0x1000 lookup 25959\n")
 	f.Add("65:\tfrom all fwmark 0x1000/0x1000 lookup 25959 suppress_prefixlength 0\n64: from all lookup 25959\nlocal default dev lo\n")
+	const rule, route = "65:\tfrom all fwmark 0x1000/0x1000 lookup 25959", "local default dev lo scope host\n"
 	f.Fuzz(func(t *testing.T, shown string) {
-		if lines := strings.Count(shown, "\n") + 1; countRule(shown) > lines || countRoute(shown) > lines {
-			t.Errorf("%d rules, %d routes in %d lines", countRule(shown), countRoute(shown), lines)
+		base := shown + "\n"
+		rules, routes := countRule(base), countRoute(base)
+		if n := countRule(base + rule + "\n"); n != rules+1 {
+			t.Errorf("%d rules with egret's, %d without", n, rules)
 		}
-		if countRule(shown) > 0 && !strings.Contains(shown, bitText()) {
-			t.Errorf("a rule in %q", shown)
+		if n := countRule(base + rule + " suppress_prefixlength 0\n6" + rule + "\n"); n != rules {
+			t.Errorf("%d rules with others', %d without", n, rules)
+		}
+		if n := countRoute(base + route); n != routes+1 {
+			t.Errorf("%d routes with egret's, %d without", n, routes)
 		}
 	})
 }
