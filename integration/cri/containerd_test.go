@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -23,6 +22,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	api "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 )
 
 // Paths on the node.
@@ -35,12 +36,7 @@ const (
 // has no events.
 func runtimes(t *testing.T) map[string]string {
 	t.Helper()
-	out, err := exec.Command("../build/containerd.sh").Output()
-	if err != nil {
-		t.Fatalf("build/containerd.sh: %v", err)
-	}
-	lines := strings.Fields(string(out))
-	return map[string]string{"debian": "", "newer": lines[len(lines)-1]}
+	return map[string]string{"debian": "", "newer": testbed.Built(t, "../build/containerd.sh")}
 }
 
 const containerdConfig = `version = 2

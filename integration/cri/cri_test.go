@@ -8,6 +8,7 @@ package cri
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,8 +93,11 @@ func TestRefused(t *testing.T) {
 				x := w.listed(t)[p.name]
 				return x.State == "refused" && strings.Contains(x.Error, why)
 			})
-			if !strings.Contains(s.logged(), "a pod is not steered") {
-				t.Error("it is not logged")
+			logged := slices.ContainsFunc(strings.Split(s.logged(), "\n"), func(line string) bool {
+				return strings.Contains(line, "a pod is not steered") && strings.Contains(line, p.name)
+			})
+			if !logged {
+				t.Errorf("%s is not logged", p.name)
 			}
 		}
 		if rules := w.sh("nft", "list", "ruleset"); strings.Contains(rules, "egret") {

@@ -32,26 +32,6 @@ func (p *pod) id() string  { return "spiffe://acme.example/" + p.name }
 func (p *pod) user() int   { return firstUID + p.n }
 func (p *pod) url() string { return "https://" + saasHost + "/public/" + p.name }
 
-// policy gives the pod's workload a key of its own.
-func (p *pod) policy() string {
-	return fmt.Sprintf(`---
-apiVersion: egret.dev/v1alpha1
-kind: Workload
-metadata: {name: %[1]s}
-spec: {spiffeID: "%[2]s", owner: qa@acme.example, purpose: proves that pods are told apart, environment: test, evidence: [process]}
----
-apiVersion: egret.dev/v1alpha1
-kind: Credential
-metadata: {name: %[1]s}
-spec: {owner: qa@acme.example, environment: test, destinations: [api], usableBy: ["%[2]s"], provider: {static: {value: {file: secrets/%[1]s}}}, inject: [{header: Authorization, value: "Bearer {token}"}]}
----
-apiVersion: egret.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: %[1]s}
-spec: {owner: qa@acme.example, workload: %[1]s, destination: api, credential: %[1]s, allow: [{methods: [GET], paths: ["/public/**"]}], expires: 2090-12-31}
-`, p.name, p.id())
-}
-
 // config is that of the sandbox, with the labels that a kubelet gives.
 func (p *pod) config() *api.PodSandboxConfig {
 	return &api.PodSandboxConfig{
@@ -140,7 +120,7 @@ func (p *pod) works(t *testing.T) {
 	if out, ok := p.call(t); !ok || out != "hello "+p.name {
 		t.Errorf("%s: %s", p.name, out)
 	}
-	p.w.holdOwn(t, 1)
+	p.w.arrivals.HoldOwn(t, 1)
 }
 
 // begin lets the container do what it was made for.

@@ -54,7 +54,7 @@ func TestRuntimeKilled(t *testing.T) {
 		w.awaitServed(t, slow, busy, late)
 		goOn()
 		w.ends(t, slow, busy)
-		w.holdOwn(t, 20)
+		w.arrivals.HoldOwn(t, 20)
 		late.works(t)
 	})
 }

@@ -12,10 +12,9 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 	"github.com/egret-proxy/egret/internal/netns"
 	"github.com/egret-proxy/egret/internal/ops"
 	"github.com/egret-proxy/egret/internal/saas"
@@ -39,20 +38,19 @@ type world struct {
 	*node
 	c        *containerd
 	pods     []*pod
-	keys     map[string]secret.Secret
-	arrivals arrivals
+	arrivals testbed.PodSaaS
 }
 
 func newWorld(t *testing.T, bin string) *world {
 	t.Helper()
-	w := &world{node: newNode(t), keys: map[string]secret.Secret{}}
+	w := &world{node: newNode(t), arrivals: testbed.PodSaaS{Keys: map[string]secret.Secret{}}}
 	w.wire()
 	w.c = newContainerd(t, w.node, bin)
 	tokens := saas.NewIssuer(nil)
 	for i := range podCount {
 		p := w.newPod(i)
 		w.pods = append(w.pods, p)
-		w.keys[p.name] = tokens.Issue([]string{"chat:write"}, 0)
+		w.arrivals.Keys[p.name] = tokens.Issue([]string{"chat:write"}, 0)
 	}
 	w.serve(t)
 	w.settings()
@@ -88,71 +86,12 @@ func (w *world) serve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	twin, err := saas.ListenOn(l, ca, saas.Host{Name: saasHost, Handler: w})
+	twin, err := saas.ListenOn(l, ca, saas.Host{Name: saasHost, Handler: &w.arrivals})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = twin.Close() })
 	w.write("twin.pem", string(ca.PEM()))
-}
-
-// arrival is one request that reached the SaaS: the pod that its path names, and the pods
-// whose keys it carried.
-type arrival struct {
-	Path, Pod string
-	Keys      []string
-}
-
-type arrivals struct {
-	mu   sync.Mutex
-	list []arrival
-}
-
-func (a *arrivals) take() []arrival {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	list := a.list
-	a.list = nil
-	return list
-}
-
-// ServeHTTP is the SaaS: it notes who calls and with whose keys. /public/POD/slow answers a
-// line every 100 ms for as long as it is listened to.
-func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	got := arrival{Path: r.URL.Path}
-	if parts := strings.Split(r.URL.Path, "/"); len(parts) > 2 {
-		got.Pod = parts[2]
-	}
-	for name, key := range w.keys {
-		if strings.Contains(r.Header.Get("Authorization"), key.Reveal()) {
-			got.Keys = append(got.Keys, name)
-		}
-	}
-	w.arrivals.mu.Lock()
-	w.arrivals.list = append(w.arrivals.list, got)
-	w.arrivals.mu.Unlock()
-	_, _ = fmt.Fprintln(rw, "hello", got.Pod)
-	for strings.HasSuffix(r.URL.Path, "/slow") && r.Context().Err() == nil {
-		_, _ = fmt.Fprintln(rw, "still here")
-		_ = http.NewResponseController(rw).Flush()
-		time.Sleep(100 * time.Millisecond)
-	}
-}
-
-// holdOwn checks that each request carried its own pod's key and no other, and that there
-// were at least so many.
-func (w *world) holdOwn(t *testing.T, least int) {
-	t.Helper()
-	list := w.arrivals.take()
-	if len(list) < least {
-		t.Errorf("%d requests arrived, want %d", len(list), least)
-	}
-	for _, a := range list {
-		if len(a.Keys) != 1 || a.Keys[0] != a.Pod {
-			t.Errorf("a request of %s carried the keys of %v", a.Pod, a.Keys)
-			return
-		}
-	}
 }
 
 // settings writes those of egret run: each pod's workload is known by its user, its
@@ -171,8 +110,8 @@ func (w *world) settings() {
 	policy.WriteString("apiVersion: egret.dev/v1alpha1\nkind: Destination\nmetadata: {name: api}\nspec: {hosts: [" + saasHost + "], tls: {roots: twin.pem}}\n")
 	for _, p := range w.pods {
 		fmt.Fprintf(&entries, "      - {spiffeID: %s, uids: [%d]}\n", p.id(), p.user())
-		w.write("secrets/"+p.name, w.keys[p.name].Reveal()+"\n")
-		policy.WriteString(p.policy())
+		w.write("secrets/"+p.name, w.arrivals.Keys[p.name].Reveal()+"\n")
+		policy.WriteString(testbed.PodPolicy(p.name, p.id()))
 	}
 	w.write("policy.yaml", policy.String())
 	w.write("egret.yaml", fmt.Sprintf(`listeners:

@@ -132,7 +132,7 @@ func TestTenThousandConnections(t *testing.T) {
 		t.Error(failed)
 	}
 	t.Logf("%d connections in %s", total*podCount, time.Since(start))
-	w.holdOwn(t, total*podCount)
+	w.arrivals.HoldOwn(t, total*podCount)
 	w.packets.holdNone(t)
 	after := 0
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {

@@ -62,7 +62,7 @@ func TestClients(t *testing.T) {
 			})
 		}
 		all.Wait()
-		w.holdOwn(t, podCount)
+		w.arrivals.HoldOwn(t, podCount)
 	}
 	for name, argv := range clients(w) {
 		p := w.pods[3]
@@ -74,7 +74,7 @@ func TestClients(t *testing.T) {
 		}
 	}
 	w.unlisted(t)
-	if list := w.arrivals.take(); len(list) != 0 {
+	if list := w.arrivals.Take(); len(list) != 0 {
 		t.Errorf("refused calls arrived: %+v", list)
 	}
 	r := w.await(t, "a refused call", func(r record) bool { return r.Reason == "path_not_allowed" })
@@ -114,9 +114,9 @@ func TestSpoofing(t *testing.T) {
 		{"-H", "X-Forwarded-For: 10.66.2.2", "-H", "Forwarded: for=10.66.2.2", "-H", "X-Forwarded-Client-Cert: URI=" + b.id()},
 		{"-H", "Proxy-Authorization: Bearer " + b.id()},
 	} {
-		w.arrivals.take()
+		w.arrivals.Take()
 		code, out := a.call(t, append(append([]string{"curl", "-sSi"}, argv...), "https://"+hosts()[0]+"/public/pod1/x")...)
-		list := w.arrivals.take()
+		list := w.arrivals.Take()
 		if len(list) != 1 || len(list[0].Keys) != 1 || list[0].Keys[0] != "pod1" {
 			t.Errorf("%q: exit %d, arrived as %+v\n%s", argv, code, list, out)
 		}
@@ -124,7 +124,7 @@ func TestSpoofing(t *testing.T) {
 	// The source address of the other: egret does not look at it.
 	sh(t, "ip", "-n", a.ns, "addr", "add", "10.66.2.2/32", "dev", "lo")
 	code, out := a.call(t, "curl", "-sSi4", "--interface", "10.66.2.2", "https://"+hosts()[0]+"/public/pod1/x")
-	if list := w.arrivals.take(); len(list) != 1 || len(list[0].Keys) != 1 || list[0].Keys[0] != "pod1" {
+	if list := w.arrivals.Take(); len(list) != 1 || len(list[0].Keys) != 1 || list[0].Keys[0] != "pod1" {
 		t.Errorf("the other's source address: exit %d, arrived as %+v\n%s", code, list, out)
 	}
 	// The other's user, and another cgroup than any that is known.
@@ -137,7 +137,7 @@ func TestSpoofing(t *testing.T) {
 			t.Errorf("%s: exit %d\n%s", what, code, out)
 		}
 	}
-	if list := w.arrivals.take(); len(list) != 0 {
+	if list := w.arrivals.Take(); len(list) != 0 {
 		t.Errorf("forged calls arrived: %+v", list)
 	}
 	w.packets.holdNone(t)

@@ -99,7 +99,7 @@ func TestCNI(t *testing.T) {
 			t.Errorf("%s: %+v", x.name(), o)
 		}
 	}
-	w.holdOwn(t, 2)
+	w.arrivals.HoldOwn(t, 2)
 	if list := sh(t, os.Getenv(egretVar), "steer", "list", "--control", w.control()); strings.Count(list, "served") != 2 || !strings.Contains(list, "qa/pod0") {
 		t.Errorf("egret steer list:\n%s", list)
 	}
@@ -139,7 +139,7 @@ func (w *world) mixed(t *testing.T, p, q *pod) {
 			t.Errorf("%s: %+v", what, o)
 		}
 	}
-	if list := w.arrivals.take(); len(list) != 0 {
+	if list := w.arrivals.Take(); len(list) != 0 {
 		t.Errorf("it arrived: %+v", list)
 	}
 	w.await(t, "the mixed pods", func(r record) bool { return r.Pod == "qa/"+q.name() && r.Verdict == "deny" && r.Layer == "identity" })
@@ -163,6 +163,6 @@ func (w *world) again(t *testing.T, s *program, p *pod) *program {
 	if o := p.begin(t, task{Total: 1}).wait(t, time.Minute); o.OK != 1 {
 		t.Errorf("with the new egret steer: %+v", o)
 	}
-	w.holdOwn(t, 2)
+	w.arrivals.HoldOwn(t, 2)
 	return s
 }

@@ -72,6 +72,6 @@ func TestOthersInThePod(t *testing.T) {
 	if o := taken.begin(t, task{Total: 2}).wait(t, time.Minute); o.OK != 2 {
 		t.Errorf("%+v", o)
 	}
-	w.holdOwn(t, 2)
+	w.arrivals.HoldOwn(t, 2)
 	w.packets.holdNone(t)
 }

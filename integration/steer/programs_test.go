@@ -163,7 +163,7 @@ func (p *program) stop(t *testing.T) {
 	if err != nil {
 		t.Errorf("%s: %v\n%s", p.name, err, p.logged())
 	}
-	for name, key := range p.w.keys {
+	for name, key := range p.w.arrivals.Keys {
 		if strings.Contains(p.logged(), key.Reveal()) {
 			t.Errorf("the key of %s was logged", name)
 		}

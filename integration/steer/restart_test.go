@@ -74,7 +74,7 @@ func (w *world) endAll(t *testing.T, loads []*workload, may int64) {
 			t.Errorf("pod%d: %+v", i, o)
 		}
 	}
-	w.holdOwn(t, 1)
+	w.arrivals.HoldOwn(t, 1)
 }
 
 // TestSteerKilledUnderLoad: without egret steer, open connections and new ones go on; when
@@ -160,7 +160,7 @@ func TestBothKilled(t *testing.T) {
 			}
 		}
 	}
-	w.holdOwn(t, 4*podCount)
+	w.arrivals.HoldOwn(t, 4*podCount)
 	w.packets.holdNone(t)
 }
 
@@ -240,7 +240,7 @@ func loop(t *testing.T, mode string) {
 		t.Errorf("readiness does not tell: %s", ready)
 	}
 	_, own := w.packets.count()
-	if list := w.arrivals.take(); len(list) != 0 || own != 0 {
+	if list := w.arrivals.Take(); len(list) != 0 || own != 0 {
 		t.Errorf("something left: %+v, %d", list, own)
 	}
 	outside.stop(t)

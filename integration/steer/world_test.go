@@ -8,18 +8,17 @@ package steer
 import (
 	"bytes"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/egret-proxy/egret/integration/internal/testbed"
 	"github.com/egret-proxy/egret/internal/netns"
 	"github.com/egret-proxy/egret/internal/saas"
 	"github.com/egret-proxy/egret/internal/secret"
@@ -52,9 +51,8 @@ type world struct {
 	hostNS    *netns.NS
 	outNS     *netns.NS
 	pods      []*pod
-	keys      map[string]secret.Secret
 	tokens    *saas.Issuer
-	arrivals  arrivals
+	arrivals  testbed.PodSaaS
 	packets   *packets
 }
 
@@ -86,7 +84,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	w := &world{dir: dir, keys: map[string]secret.Secret{}}
+	w := &world{dir: dir, arrivals: testbed.PodSaaS{Keys: map[string]secret.Secret{}}}
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +199,7 @@ func (w *world) newPod(t *testing.T, n int) *pod {
 	link(t, p.ns, w.host, p.name(), n)
 	w.names(t, p.ns)
 	makeCgroup(t, p.cgroup)
-	w.keys[p.name()] = w.tokens.Issue([]string{"chat:write"}, 0)
+	w.arrivals.Keys[p.name()] = w.tokens.Issue([]string{"chat:write"}, 0)
 	return p
 }
 
@@ -245,71 +243,6 @@ func unbind(target string) {
 	_ = os.Remove(target)
 }
 
-// arrival is one request that reached a twin: the pod that its path names, and the pods
-// whose keys it carried.
-type arrival struct {
-	Host, Path, Pod string
-	Keys            []string
-}
-
-type arrivals struct {
-	mu   sync.Mutex
-	list []arrival
-}
-
-func (a *arrivals) take() []arrival {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	list := a.list
-	a.list = nil
-	return list
-}
-
-// ServeHTTP is every twin: it notes who calls and with whose keys. /public/POD/slow answers
-// a line every 100 ms for as long as it is listened to.
-func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	got := arrival{Host: r.Host, Path: r.URL.Path}
-	if parts := strings.Split(r.URL.Path, "/"); len(parts) > 2 {
-		got.Pod = parts[2]
-	}
-	for name, key := range w.keys {
-		for _, values := range r.Header {
-			if strings.Contains(strings.Join(values, "\n"), key.Reveal()) {
-				got.Keys = append(got.Keys, name)
-			}
-		}
-	}
-	w.arrivals.mu.Lock()
-	w.arrivals.list = append(w.arrivals.list, got)
-	w.arrivals.mu.Unlock()
-	rw.Header().Set("Content-Type", "text/plain")
-	if !strings.HasSuffix(r.URL.Path, "/slow") {
-		_, _ = fmt.Fprintln(rw, "hello", got.Pod)
-		return
-	}
-	for r.Context().Err() == nil {
-		_, _ = fmt.Fprintln(rw, "still here")
-		_ = http.NewResponseController(rw).Flush()
-		time.Sleep(100 * time.Millisecond)
-	}
-}
-
-// holdOwn checks that each request carried its own pod's key and no other, and that there
-// were at least so many.
-func (w *world) holdOwn(t *testing.T, least int) {
-	t.Helper()
-	list := w.arrivals.take()
-	if len(list) < least {
-		t.Errorf("%d requests arrived, want %d", len(list), least)
-	}
-	for _, a := range list {
-		if len(a.Keys) != 1 || a.Keys[0] != a.Pod {
-			t.Errorf("a request of %s carried the keys of %v", a.Pod, a.Keys)
-			return
-		}
-	}
-}
-
 // serve starts the twins in the namespace outside.
 func (w *world) serve(t *testing.T) {
 	t.Helper()
@@ -321,7 +254,7 @@ func (w *world) serve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	twins, err := saas.ListenOn(l, ca, saas.Host{Name: hosts()[0], Handler: w}, saas.Host{Name: hosts()[1], Handler: w})
+	twins, err := saas.ListenOn(l, ca, saas.Host{Name: hosts()[0], Handler: &w.arrivals}, saas.Host{Name: hosts()[1], Handler: &w.arrivals})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,23 +297,8 @@ func (w *world) writePolicy(t *testing.T) {
 		fmt.Fprintf(&b, "---\napiVersion: egret.dev/v1alpha1\nkind: Destination\nmetadata: {name: %s}\nspec: {hosts: [%s], tls: {roots: twins.pem}}\n", name, h)
 	}
 	for _, p := range w.pods {
-		w.write(t, "secrets/"+p.name(), []byte(w.keys[p.name()].Reveal()+"\n"))
-		fmt.Fprintf(&b, `---
-apiVersion: egret.dev/v1alpha1
-kind: Workload
-metadata: {name: %[1]s}
-spec: {spiffeID: "%[2]s", owner: qa@acme.example, purpose: proves that pods are told apart, environment: test, evidence: [process]}
----
-apiVersion: egret.dev/v1alpha1
-kind: Credential
-metadata: {name: %[1]s}
-spec: {owner: qa@acme.example, environment: test, destinations: [api], usableBy: ["%[2]s"], provider: {static: {value: {file: secrets/%[1]s}}}, inject: [{header: Authorization, value: "Bearer {token}"}]}
----
-apiVersion: egret.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: %[1]s}
-spec: {owner: qa@acme.example, workload: %[1]s, destination: api, credential: %[1]s, allow: [{methods: [GET], paths: ["/public/**"]}], expires: 2090-12-31}
-`, p.name(), p.id())
+		w.write(t, "secrets/"+p.name(), []byte(w.arrivals.Keys[p.name()].Reveal()+"\n"))
+		b.WriteString(testbed.PodPolicy(p.name(), p.id()))
 	}
 	w.write(t, "policy.yaml", b.Bytes())
 }
